@@ -1,0 +1,44 @@
+# The commands of this project. `make demo` and `make test` need nothing typed before them.
+
+SHELL := /bin/bash
+VENV := .venv
+PY := $(VENV)/bin/python
+# The first interpreter in the supported range; `make env PYTHON=...` names another.
+PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10; do \
+	$$p -c 'import sys, venv; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' 2>/dev/null \
+	&& echo $$p && break; done)
+PIP := $(PY) -m pip --disable-pip-version-check --quiet install
+TORCH := torch==2.11.0 torchvision==0.26.0
+
+.PHONY: help env demo test lint bench clean
+
+help:  ## list the commands
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+env: $(VENV)/ready  ## make the environment in .venv, once (minutes; mmcv may have to compile)
+
+$(VENV)/ready: setup.py
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.10 to 3.12 found; make env PYTHON=..."; exit 2; }
+	@echo "making the environment in $(VENV) (once; needs about 8 GB of disk)"
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --upgrade pip 'setuptools<82' wheel ninja psutil packaging
+	$(PIP) $(TORCH)
+	$(PIP) --no-build-isolation $(TORCH) onedl-mmcv==2.3.6
+	$(PIP) --no-build-isolation $(TORCH) -e '.[mmdet,demo,test]'
+	@touch $@
+
+demo: env  ## train a small detector with the sum and with a learned weighting, and compare
+	$(PY) tools/demo.py
+
+test: env lint  ## the whole test suite
+	$(PY) -m pytest -n 2 --dist loadgroup
+
+lint: env  ## ruff and the type checker
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+
+bench: env  ## the cost of every combiner beside the stock training step
+	$(PY) tools/benchmark.py
+
+clean:  ## remove what the commands made, except the environment
+	rm -rf work_dirs data build dist .pytest_cache .mypy_cache .ruff_cache

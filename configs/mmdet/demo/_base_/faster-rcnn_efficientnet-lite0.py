@@ -1,0 +1,32 @@
+# Faster R-CNN with 64 channels, 64 regions of interest a picture and two layers of 256.
+#
+# Command: python tools/make_demo_data.py
+#          python tools/train.py configs/mmdet/demo/_base_/faster-rcnn_efficientnet-lite0.py
+# Time:    2.5 to 5.5 minutes on 2 CPU cores (0.27 s an iteration while nothing else runs)
+# Result:  AP 0.645, AP50 0.944, AP75 0.806 on val
+_base_ = ['mmdet::_base_/models/faster-rcnn_r50_fpn.py', './demo_data.py', './demo_schedule.py']
+
+model = dict(
+    data_preprocessor=dict(mean=[127.5] * 3, std=[127.5] * 3),
+    backbone=dict(
+        _delete_=True,
+        type='lossweave.EfficientNetLite0',
+        pretrained=True,
+        out_indices=(2, 3, 4),
+        frozen_stages=1,
+        norm_eval=True),
+    neck=dict(in_channels=[40, 112, 320], out_channels=64, num_outs=3),
+    rpn_head=dict(
+        in_channels=64,
+        feat_channels=64,
+        anchor_generator=dict(
+            scales=[3, 4.25], ratios=[1.25, 1.75, 2.5], strides=[8, 16, 32])),
+    roi_head=dict(
+        bbox_roi_extractor=dict(
+            out_channels=64, featmap_strides=[8, 16, 32], finest_scale=24),
+        bbox_head=dict(in_channels=64, fc_out_channels=256, num_classes=10)),
+    train_cfg=dict(
+        rpn=dict(sampler=dict(num=64)),
+        rpn_proposal=dict(nms_pre=200, max_per_img=100),
+        rcnn=dict(sampler=dict(num=64))),
+    test_cfg=dict(rpn=dict(nms_pre=200, max_per_img=100)))

@@ -1,0 +1,13 @@
+# The small faster-rcnn of the demo, on 2 CPU cores; RESULT
+#
+# Command: python tools/make_demo_data.py && python tools/train.py configs/mmdet/demo/faster-rcnn_demo.py
+_base_ = './_base_/faster-rcnn_efficientnet-lite0.py'
+
+model = dict(
+    type='lossweave.CombinedLossDetector',
+    base_detector=_base_.model.type,
+    combiner=dict(type='Sum'),
+    terms='task')
+train_dataloader = dict(batch_sampler=dict(type='lossweave.SeededBatchSampler'))
+train_cfg = dict(type='lossweave.IterBasedTrainLoop')
+default_hooks = dict(lossweave=dict(type='lossweave.CombinerHook'))

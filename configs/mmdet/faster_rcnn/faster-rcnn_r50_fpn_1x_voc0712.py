@@ -1,0 +1,16 @@
+# Faster R-CNN R50-FPN on VOC 2007 and 2012, its losses combined; the stock config otherwise.
+#
+# Command: torchrun --nproc_per_node 8 tools/train.py configs/mmdet/faster_rcnn/faster-rcnn_r50_fpn_1x_voc0712.py --launcher pytorch
+# Result:  with Sum the stock training
+# Another combiner: --combiner NAME, or model.combiner below.
+_base_ = 'mmdet::pascal_voc/faster-rcnn_r50_fpn_1x_voc0712.py'
+
+model = dict(
+    type='lossweave.CombinedLossDetector',
+    base_detector=_base_.model.type,
+    combiner=dict(type='Sum'),
+    terms='task')
+train_dataloader = dict(batch_sampler=dict(
+    type='lossweave.SeededBatchSampler', base='mmdet.AspectRatioBatchSampler'))
+train_cfg = dict(type='lossweave.EpochBasedTrainLoop')
+default_hooks = dict(lossweave=dict(type='lossweave.CombinerHook'))

@@ -1,0 +1,602 @@
+"""From a detector's raw losses to the one scalar that is optimised.
+
+:class:`LossCombination` is what the framework adapters put into a detector. It sorts the raw
+losses into terms, brings their values to all ranks, asks the combiner (or a tree of them) for
+a value and weights, and returns the root scalar of the training step.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lossweave import distributed
+from lossweave.backward import reached_leaves, weighted_root
+from lossweave.combiners import Combiner, Sum, build_combiner
+from lossweave.errors import LossweaveError
+from lossweave.progress import Progress
+from lossweave.terms import TermMap
+
+__all__ = ["LossCombination", "TermNode", "build_combination"]
+
+_LOGGER = logging.getLogger("lossweave")
+ON_NONFINITE = ("raise", "skip")
+EXTRA = ("add", "error")
+
+
+class _Evaluated(NamedTuple):
+    value: Tensor
+    weights: Tensor  # of the LEAVES, shape (number of leaves,)
+    present: Tensor
+
+
+class TermNode(nn.Module):
+    """A combiner over terms, each of which is a leaf or the result of an inner node.
+
+    Args:
+        combiner: the combiner of this node.
+        children: by term name, the index of a leaf in the vector of all leaves, or a node.
+        leaves: number of leaves in the whole tree.
+    """
+
+    window_totals: Tensor
+    window_counts: Tensor
+
+    def __init__(
+        self, combiner: Combiner, children: Mapping[str, "int | TermNode"], leaves: int
+    ) -> None:
+        super().__init__()
+        self.combiner = combiner
+        combiner.bind(tuple(children))
+        self.inner = nn.ModuleDict({k: v for k, v in children.items() if isinstance(v, TermNode)})
+        self.slots: list[int | str] = [
+            name if isinstance(child, TermNode) else child for name, child in children.items()
+        ]
+        self.leaves = leaves
+        self.flat = self.slots == list(range(leaves))
+        if combiner.learns:
+            # What an accumulation window has seen so far; saved, for checkpoints inside one.
+            self.register_buffer("window_totals", torch.zeros(len(children)))
+            self.register_buffer("window_counts", torch.zeros(len(children)))
+        self._seen: tuple[Tensor, Tensor] | None = None
+
+    def inner_nodes(self) -> list["TermNode"]:
+        """The inner nodes, typed."""
+        return [node for node in self.inner.values() if isinstance(node, TermNode)]
+
+    def nodes(self) -> list["TermNode"]:
+        """This node and all below it."""
+        return [self, *(n for inner in self.inner_nodes() for n in inner.nodes())]
+
+    def evaluate(self, losses: Tensor, present: Tensor) -> _Evaluated:
+        """Value and leaf weights at the given leaf losses, both of shape ``(leaves,)``."""
+        if self.flat:
+            self._seen = losses, present
+            value, weights = self.combiner.combine(losses, present)
+            return _Evaluated(value, weights, present.any())
+        inner = {name: self._inner(name).evaluate(losses, present) for name in self.inner}
+        at = [inner[s] if isinstance(s, str) else s for s in self.slots]
+        values = torch.stack([a.value if isinstance(a, _Evaluated) else losses[a] for a in at])
+        there = torch.stack([a.present if isinstance(a, _Evaluated) else present[a] for a in at])
+        self._seen = values, there
+        value, own = self.combiner.combine(values, there)
+        weights = torch.zeros_like(losses)
+        for k, a in enumerate(at):
+            if isinstance(a, _Evaluated):
+                # A weight of 0 keeps an inner infinity out (0 * inf would be nan).
+                weights = weights + (own[k] * a.weights).masked_fill(own[k] == 0, 0)
+            else:
+                weights[a] = own[k]
+        return _Evaluated(value, weights, there.any())
+
+    def active_leaves(self) -> list[bool]:
+        """Which leaves take part in this update."""
+        own = self.combiner.active() or (True,) * len(self.slots)
+        active = [False] * self.leaves
+        for slot, on in zip(self.slots, own, strict=True):
+            if isinstance(slot, int):
+                active[slot] = on
+            elif on:
+                for leaf, leaf_on in enumerate(self._inner(slot).active_leaves()):
+                    active[leaf] = active[leaf] or leaf_on
+        return active
+
+    @torch.no_grad()
+    def learn(self, progress: Progress, skip: bool = False) -> None:
+        """Let the combiners learn from what :meth:`evaluate` saw, once per optimizer update.
+
+        Args:
+            progress: the position of this iteration.
+            skip: the update is not going to happen, so nothing is learned from its window.
+        """
+        for node in self.inner_nodes():
+            node.learn(progress, skip)
+        if not self.combiner.learns or self._seen is None:
+            return
+        losses, present = self._seen
+        if progress.first_of_update and progress.last_of_update:
+            if not skip:
+                self.combiner.update(losses, present)
+            return
+        if progress.first_of_update:  # a checkpoint of an unfinished window may be loaded here
+            self.window_totals.zero_()
+            self.window_counts.zero_()
+        if not skip:
+            self.window_totals += losses.masked_fill(~present, 0).to(self.window_totals.dtype)
+            self.window_counts += present
+        if progress.last_of_update:
+            if not skip:
+                seen = self.window_counts > 0
+                mean = self.window_totals / self.window_counts.clamp(min=1)
+                self.combiner.update(mean, seen)
+            self.window_totals.zero_()
+            self.window_counts.zero_()
+
+    def relearn(self) -> None:
+        """Let the combiners that asked for it learn from what :meth:`evaluate` saw."""
+        for node in self.nodes():
+            if getattr(node.combiner, "recompute", False) and node._seen is not None:
+                node.combiner.relearn(*node._seen)
+
+    def _inner(self, name: str) -> "TermNode":
+        node = self.inner[name]
+        assert isinstance(node, TermNode)
+        return node
+
+
+class LossCombination(nn.Module):
+    r"""Combine the raw losses of one training iteration into the scalar to be optimised.
+
+    The scalar's value is f of the terms (averaged over the ranks unless f is linear) plus the
+    extra entries; its gradient is :math:`\sum_k w_k \nabla L_k` plus theirs. Terms are
+    combined in float32 (float64 stays) with autocast off.
+
+    Args:
+        node: the combiner, or tree of combiners.
+        terms: the leaves' names and patterns.
+        extra: what to do with entries that no pattern claims: 'add' them to the scalar as they
+            are (said once in the log), or 'error'.
+        on_nonfinite: 'raise' lets the framework's hook stop training, from the values that
+            logging brings to the host anyway. 'skip' leaves out an optimizer update with a
+            non-finite loss, value or weight: weights, momentum and combiner state stay as
+            they were on every rank. It costs one reduced flag and one synchronisation an
+            iteration. (BatchNorm statistics were updated by the forward pass.)
+        hook_line: the line that adds the framework's hook to a config, for messages.
+
+    Raises:
+        LossweaveError: an unknown option.
+    """
+
+    window_skipped: Tensor
+
+    def __init__(
+        self,
+        node: TermNode,
+        terms: TermMap,
+        extra: Literal["add", "error"] = "add",
+        on_nonfinite: Literal["raise", "skip"] = "raise",
+        hook_line: str = "",
+    ) -> None:
+        super().__init__()
+        for name, value, allowed in (
+            ("extra", extra, EXTRA),
+            ("on_nonfinite", on_nonfinite, ON_NONFINITE),
+        ):
+            if value not in allowed:
+                raise LossweaveError(f"{name}={value!r} should be one of {', '.join(allowed)}")
+        self.node = node
+        self.terms = terms
+        self.extra = extra
+        self.on_nonfinite = on_nonfinite
+        self.hook_line = hook_line
+        self.say: Callable[[str], None] = _LOGGER.info
+        self._progress: Progress | None = None
+        self._calls = 0
+        self._checked = False
+        self._skipping = False
+        self._reached: tuple[set[int], set[int]] = (set(), set())
+        self._masks: dict[tuple[Any, ...], Tensor] = {}
+        self._last: tuple[Tensor, Tensor] | None = None
+        self._plain: dict[str, Tensor] = {}
+        if on_nonfinite == "skip":  # saved, for checkpoints inside an accumulation window
+            self.register_buffer("window_skipped", torch.zeros(1))
+
+    # ------------------------------------------------------------------ what it is made of
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the leaves, in order."""
+        return self.terms.names
+
+    @property
+    def combiner(self) -> Combiner:
+        """The outermost combiner."""
+        return self.node.combiner
+
+    @property
+    def combiners(self) -> list[Combiner]:
+        """All combiners of the tree, the outermost first."""
+        return [node.combiner for node in self.node.nodes()]
+
+    @property
+    def is_plain_sum(self) -> bool:
+        """Whether the framework's own sum is what is asked for."""
+        return all(isinstance(c, Sum) and c.is_plain for c in self.combiners)
+
+    @property
+    def holds(self) -> bool:
+        """Whether inactive terms must leave their parameters without a gradient."""
+        return any(getattr(c, "inactive", None) == "hold" for c in self.combiners)
+
+    @property
+    def recomputes(self) -> bool:
+        """Whether a combiner asks for the losses of the same batch after the update."""
+        return any(getattr(c, "recompute", False) for c in self.combiners)
+
+    @property
+    def label(self) -> str:
+        """The combiner's name, for logs and file names."""
+        return type(self.combiner).__name__
+
+    @property
+    def skipping(self) -> bool:
+        """Whether the optimizer update of this window must not happen."""
+        return self._skipping
+
+    # ------------------------------------------------------------------------ the step
+
+    def set_progress(self, progress: Progress) -> None:
+        """Called by the framework's hook before every training iteration."""
+        self._progress = progress
+
+    def forward(self, entries: Mapping[str, Tensor], stock_total: Tensor | None = None) -> Tensor:
+        """The scalar to be optimised.
+
+        Args:
+            entries: the raw losses by name, each reduced to a scalar as the framework does it.
+            stock_total: the framework's own sum of them, returned as it is where the combiner
+                is the plain sum.
+
+        Returns:
+            An attached scalar, shape ``()``, float32 or float64.
+
+        Raises:
+            LossweaveError: no entries, or in the first call patterns that match nothing, extra
+                entries where they are refused, or a missing hook.
+        """
+        if not self._checked:
+            self._check(entries)
+        if not entries:
+            raise LossweaveError("the detector's training forward returned no loss at all")
+        progress = self._begin()
+        if self.is_plain_sum and self.on_nonfinite != "skip" and stock_total is not None:
+            self._remember_plain(entries)
+            return stock_total
+        device_type = next(iter(entries.values())).device.type
+        with torch.autocast(device_type, enabled=False):
+            return self._combine(entries, progress)
+
+    def _combine(self, entries: Mapping[str, Tensor], progress: Progress) -> Tensor:
+        leaves, extras = self._leaves(entries)
+        local, present = self._vector(leaves, extras)
+        dtype = local.dtype
+        losses, present, bad = self._across_ranks(local, present, extras)
+        value, weights, _ = self.node.evaluate(losses, present)
+        active = self.node.active_leaves()
+        if self.on_nonfinite == "skip":
+            value, weights = self._decide_skip(value, weights, bad)
+        self._last = losses, weights
+        if torch.is_grad_enabled():  # else somebody only looks, at a validation loss say
+            self.node.learn(progress, skip=self._skipping)
+
+        # DDP waits for every parameter, so there inactive terms stay attached, with weight 0,
+        # as they do where nothing else is left to run a backward through.
+        held = self.holds and not all(active)
+        idle = (
+            held
+            and not extras
+            and not any(a and x is not None for a, x in zip(active, leaves, strict=True))
+        )
+        attach_all = not held or distributed.world_size() > 1 or idle
+        used = [k for k, x in enumerate(leaves) if x is not None and (active[k] or attach_all)]
+        attached = [x for k in used if (x := leaves[k]) is not None]
+        chosen = weights
+        if len(used) < len(leaves) and used:
+            chosen = torch.stack([weights[k] for k in used])
+        if self._skipping:  # extras stay attached, as DDP wants it, but with weight 0, too
+            for x in extras:
+                value = value + x.detach().to(dtype)
+            attached, extras = [*attached, *extras], []
+            chosen = torch.zeros(len(attached), dtype=dtype, device=value.device)
+        root = weighted_root(value, chosen, attached) if attached else value
+        for x in extras:
+            root = root + x.to(dtype)
+        if held and (attach_all or progress.accumulation > 1):
+            self._note_reach(leaves, active, extras)
+        return root
+
+    def _leaves(self, entries: Mapping[str, Tensor]) -> tuple[list[Tensor | None], list[Tensor]]:
+        assignment = self.terms.assign(entries)
+        leaves: list[Tensor | None] = []
+        for names in assignment.entries:
+            parts = [_promoted(entries[name]) for name in names]
+            leaves.append(_added(parts) if parts else None)
+        if assignment.extra and self.extra == "error":
+            raise LossweaveError(
+                f"no term claims the losses {list(assignment.extra)} (extra='error')"
+            )
+        return leaves, [_promoted(entries[name]) for name in assignment.extra]
+
+    def _vector(
+        self, leaves: Sequence[Tensor | None], extras: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """The leaves' detached values, 0 where absent, and their presence on this rank."""
+        like = next(x for x in (*leaves, *extras) if x is not None)
+        dtype = like.dtype
+        for x in leaves:
+            dtype = dtype if x is None else torch.promote_types(dtype, x.dtype)
+        zero = torch.zeros((), dtype=dtype, device=like.device)
+        local = torch.stack([zero if x is None else x.detach().to(dtype) for x in leaves])
+        return local, self._mask([x is not None for x in leaves], local)
+
+    def _across_ranks(
+        self, local: Tensor, present: Tensor, extras: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        bad = None
+        if self.on_nonfinite == "skip":
+            seen = [local, *(x.detach().to(local.dtype).view(1) for x in extras)]
+            bad = (~torch.cat(seen).isfinite()).any().to(local.dtype).view(1)
+        needs = bad is not None or any(not c.linear or c.learns for c in self.combiners)
+        size = distributed.world_size()
+        if size == 1 or not needs:
+            return local, present, bad
+        parts = [local, present.to(local.dtype)]
+        packed = distributed.sum_(torch.cat(parts if bad is None else [*parts, bad]))
+        count = local.numel()
+        summed, there = packed[:count] / size, packed[count : 2 * count] > 0
+        return summed, there, None if bad is None else packed[2 * count :]
+
+    def _decide_skip(
+        self, value: Tensor, weights: Tensor, bad: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        assert bad is not None
+        fine = (bad == 0).all() & value.isfinite() & weights.isfinite().all()
+        fine = fine & (self.window_skipped == 0).all()
+        if not fine.item():  # the one synchronisation that 'skip' is documented to cost
+            self._skipping = True
+            self.window_skipped.fill_(1)
+            return value, torch.zeros_like(weights)
+        return value, weights
+
+    def _begin(self) -> Progress:
+        progress = self._progress or Progress(iteration=self._calls)
+        self._calls += torch.is_grad_enabled()
+        if progress.first_of_update:
+            self._skipping = False
+            if self.on_nonfinite == "skip":
+                self.window_skipped.zero_()
+            self._reached = (set(), set())
+        for combiner in self.combiners:
+            combiner.begin(progress)
+        return progress
+
+    def _remember_plain(self, entries: Mapping[str, Tensor]) -> None:
+        """Keep the terms for the log; made only when somebody asks, so it costs nothing."""
+        self._last = None
+        self._plain = {name: entry.detach() for name, entry in entries.items()}
+
+    def _mask(self, flags: list[bool], like: Tensor) -> Tensor:
+        key = (tuple(flags), like.device)
+        if key not in self._masks:
+            self._masks[key] = torch.tensor(flags, device=like.device)
+        return self._masks[key]
+
+    # ------------------------------------------------------------- what others may ask
+
+    def measure(self, entries: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The terms' values over all ranks, and which are present, without learning from them.
+
+        Args:
+            entries: the raw losses by name, reduced to scalars.
+
+        Returns:
+            The values and the presence of the leaves, each of shape ``(leaves,)``.
+        """
+        local, present = self._vector(*self._leaves(entries))
+        if distributed.world_size() == 1:
+            return local, present
+        packed = distributed.average_(torch.cat([local, present.to(local.dtype)]))
+        return packed[: local.numel()], packed[local.numel() :] > 0
+
+    def relearn(self, entries: Mapping[str, Tensor]) -> None:
+        """Learn from the losses of the same batch, run once more after the update.
+
+        Args:
+            entries: the raw losses by name, reduced to scalars.
+        """
+        with torch.no_grad():
+            self.node.evaluate(*self.measure(entries))
+            self.node.relearn()
+
+    def last(self) -> dict[str, dict[str, float]]:
+        """Value and weight of each term in the last iteration. Synchronises: for logs only.
+
+        Example:
+            >>> combination = build_combination("Sum", {"cls": ["loss_cls"]})
+            >>> _ = combination({"loss_cls": torch.tensor(2.0, requires_grad=True)})
+            >>> combination.last()
+            {'cls': {'value': 2.0, 'weight': 1.0}}
+        """
+        if self._last is None:
+            leaves, _ = self._leaves(self._plain)
+            values = [0.0 if leaf is None else leaf.item() for leaf in leaves]
+            weights = [0.0 if leaf is None else 1.0 for leaf in leaves]
+        else:
+            both = torch.cat(self._last).tolist()
+            values, weights = both[: len(self.names)], both[len(self.names) :]
+        return {
+            name: {"value": value, "weight": weight}
+            for name, value, weight in zip(self.names, values, weights, strict=True)
+        }
+
+    def held(self, parameters: Iterable[Tensor]) -> list[Tensor]:
+        """The parameters that only inactive terms reach, on any rank, in this update.
+
+        Under DDP every parameter gets a gradient; the framework's hook sets these to None
+        before the optimizer steps. A collective where there are several ranks.
+
+        Args:
+            parameters: the model's parameters, in an order that all ranks share.
+        """
+        parameters = [p for p in parameters if p.requires_grad]
+        if distributed.world_size() == 1:
+            on, off = self._reached
+            return [p for p in parameters if id(p) in off and id(p) not in on]
+        if not parameters:
+            return []
+        flags = [[float(id(p) in ids) for p in parameters] for ids in self._reached]
+        found = distributed.sum_(torch.tensor(flags, device=parameters[0].device)) > 0
+        only_inactive = (found[1] & ~found[0]).tolist()
+        return [p for p, held in zip(parameters, only_inactive, strict=True) if held]
+
+    # ------------------------------------------------------------------------ internals
+
+    def _note_reach(
+        self,
+        leaves: Sequence[Tensor | None],
+        active: Sequence[bool],
+        extras: Sequence[Tensor],
+    ) -> None:
+        on = [x for x, a in zip(leaves, active, strict=True) if x is not None and a]
+        off = [x for x, a in zip(leaves, active, strict=True) if x is not None and not a]
+        self._reached[0].update(id(p) for p in reached_leaves([*on, *extras]))
+        self._reached[1].update(id(p) for p in reached_leaves(off))
+
+    def _check(self, entries: Mapping[str, Tensor]) -> None:
+        """What can only be seen in the first training forward, before any update."""
+        everywhere = [name for names in distributed.gather_objects(list(entries)) for name in names]
+        everywhere = list(dict.fromkeys(everywhere))
+        if not everywhere:
+            raise LossweaveError(
+                "the detector's training forward returned no entry with 'loss' in its name, "
+                "so there is nothing to combine"
+            )
+        self.terms.check(everywhere)
+        extra = self.terms.assign(everywhere).extra
+        if extra and self.extra == "add" and not self.is_plain_sum:
+            self.say(
+                f"the losses {list(extra)} belong to no term and are added with weight 1; "
+                "name them in `terms` to combine them"
+            )
+        elif extra and self.extra == "error":
+            raise LossweaveError(f"no term claims the losses {list(extra)} (extra='error')")
+        if self._progress is None:
+            self._check_hook()
+        self._checked = True
+
+    def _check_hook(self) -> None:
+        skip = self.on_nonfinite == "skip"
+        who = "on_nonfinite='skip'" if skip else ""
+        who = next((type(c).__name__ for c in self.combiners if c.needs_hook), who)
+        if who:
+            raise LossweaveError(
+                f"{who} needs the lossweave hook; add to the config: {self.hook_line}"
+            )
+        if any(c.learns or c.scheduled for c in self.combiners):
+            self.say(
+                "without the lossweave hook every training forward counts as one optimizer "
+                f"update, and resuming is not exact; add to the config: {self.hook_line}"
+            )
+
+    def extra_repr(self) -> str:
+        return f"terms={self.terms.patterns}, extra={self.extra}, on_nonfinite={self.on_nonfinite}"
+
+
+def build_combination(
+    combiner: Any = "Sum",
+    terms: Any = "task",
+    rpn: bool = False,
+    roi: bool = False,
+    **options: Any,
+) -> LossCombination:
+    """Make a :class:`LossCombination` from configuration values.
+
+    Args:
+        combiner: a name, ``dict(type=name, ...)`` or a :class:`~lossweave.combiners.Combiner`.
+        terms: 'task', 'head', a dict from term names to patterns, or nested: a term that is
+            ``dict(combiner=..., terms={...})`` is the result of an inner combiner.
+        rpn: whether the detector has a region proposal network (for 'head').
+        roi: whether it has a RoI head (for 'head').
+        options: ``extra``, ``on_nonfinite`` and ``hook_line`` of :class:`LossCombination`.
+
+    Raises:
+        LossweaveError: anything wrong with them, in one line.
+
+    Example:
+        >>> combination = build_combination("Max", {
+        ...     "rpn": dict(combiner="Sum", terms={"cls": "loss_rpn_cls", "loc": "loss_rpn_bbox"}),
+        ...     "roi": dict(combiner="Sum", terms={"cls": "loss_cls", "loc": "loss_bbox"})})
+        >>> combination.names
+        ('rpn.cls', 'rpn.loc', 'roi.cls', 'roi.loc')
+    """
+    if isinstance(terms, str):
+        if terms not in ("task", "head"):
+            raise LossweaveError(
+                f"terms={terms!r} should be 'task', 'head' or a dict from names to patterns"
+            )
+        term_map = TermMap.by_task() if terms == "task" else TermMap.by_head(rpn, roi)
+        leaves = {name: index for index, name in enumerate(term_map.names)}
+        node = TermNode(build_combiner(combiner), leaves, len(leaves))
+        return LossCombination(node, term_map, **options)
+    if not isinstance(terms, Mapping):
+        raise LossweaveError(
+            f"terms={terms!r} should be 'task', 'head' or a dict from names to patterns"
+        )
+    patterns: dict[str, Any] = {}
+    _flatten(terms, "", patterns)
+    term_map = TermMap(patterns)
+    order = {name: index for index, name in enumerate(term_map.names)}
+    return LossCombination(_tree(combiner, terms, "", order), term_map, **options)
+
+
+def _flatten(terms: Mapping[str, Any], prefix: str, patterns: dict[str, Any]) -> None:
+    for name, value in terms.items():
+        if isinstance(value, Mapping):
+            unknown = [key for key in value if key not in ("combiner", "terms")]
+            if unknown or not isinstance(value.get("terms"), Mapping) or not value["terms"]:
+                raise LossweaveError(
+                    f"terms: the nested term {prefix + str(name)!r} should be "
+                    f"dict(combiner=..., terms=dict(...)), but is {dict(value)!r}"
+                )
+            if not str(name).isidentifier() or hasattr(nn.ModuleDict(), name):
+                raise LossweaveError(
+                    f"terms: {name!r} cannot be the name of a nested term; choose another "
+                    "Python identifier"
+                )
+            _flatten(value["terms"], f"{prefix}{name}.", patterns)
+        else:
+            patterns[f"{prefix}{name}"] = value
+
+
+def _tree(combiner: Any, terms: Mapping[str, Any], prefix: str, order: dict[str, int]) -> TermNode:
+    children: dict[str, int | TermNode] = {}
+    for name, value in terms.items():
+        children[name] = (
+            _tree(value.get("combiner", "Sum"), value["terms"], f"{prefix}{name}.", order)
+            if isinstance(value, Mapping)
+            else order[f"{prefix}{name}"]
+        )
+    return TermNode(build_combiner(combiner), children, len(order))
+
+
+def _promoted(entry: Tensor) -> Tensor:
+    return entry.to(torch.promote_types(entry.dtype, torch.float32))
+
+
+def _added(parts: list[Tensor]) -> Tensor:
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total

@@ -1,0 +1,209 @@
+"""What every combiner is: K loss values in, one value and K weights out."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lossweave.errors import LossweaveError
+from lossweave.progress import Progress
+
+__all__ = ["Combined", "Combiner"]
+
+
+class Combined(NamedTuple):
+    """The result of a combination.
+
+    Args:
+        value: the scalar f(L), shape ``()``.
+        weights: its derivatives df/dL_k, shape ``(K,)``.
+    """
+
+    value: Tensor
+    weights: Tensor
+
+
+class Combiner(nn.Module):
+    r"""Turns the K loss terms of one training iteration into one scalar.
+
+    A subclass states its formula in :meth:`value`; the weights :math:`w_k = \partial f /
+    \partial L_k` follow by automatic differentiation, and the training step applies
+    :math:`\sum_k w_k \nabla L_k`. What is written ``x.detach()`` in a formula is a constant
+    for that differentiation.
+
+    The losses arrive detached, in float32 (float64 stays), averaged over all ranks, so that
+    every rank computes the same value, weights and state. Nothing here may read a tensor's
+    VALUE on the host (``item``, ``float``, ``bool``, a branch): that would stall a GPU.
+
+    The order of calls in a training step, made by
+    :class:`~lossweave.combination.LossCombination`::
+
+        combiner.bind(("cls", "loc"))          # once, when the model is built
+        combiner.begin(progress)               # every iteration
+        value, weights = combiner.combine(losses, present)
+        combiner.update(mean_losses, present)  # once per optimizer update
+
+    State belongs in buffers made by :meth:`init_state`; it is then in the checkpoint.
+
+    Example:
+        >>> class Halved(Combiner):
+        ...     def value(self, losses, present):
+        ...         return losses.sum() / 2
+        >>> halved = Halved()
+        >>> halved.bind(("cls", "loc"))
+        >>> halved.combine(torch.tensor([1.0, 2.0]), torch.tensor([True, True]))
+        Combined(value=tensor(1.5000), weights=tensor([0.5000, 0.5000]))
+    """
+
+    #: The weights do not depend on the loss values, so ranks need not agree on those.
+    linear: ClassVar[bool] = False
+    #: :meth:`update` learns from the losses: there is state, and updates must be counted.
+    learns: ClassVar[bool] = False
+    #: The weights depend on :attr:`progress`.
+    scheduled: ClassVar[bool] = False
+
+    terms: tuple[str, ...] = ()
+    progress: Progress = Progress()
+
+    @property
+    def needs_hook(self) -> bool:
+        """Whether it is meaningless unless the framework's hook tells the progress."""
+        return False
+
+    def bind(self, terms: Sequence[str]) -> None:
+        """Tell the combiner its terms, once; it checks its arguments and sizes its state.
+
+        Raises:
+            LossweaveError: the arguments do not fit these terms.
+        """
+        self.terms = tuple(terms)
+        self.init_state(len(self.terms))
+
+    def init_state(self, count: int) -> None:
+        """Register the buffers for ``count`` terms. Stateless combiners need none."""
+
+    def reset(self) -> None:
+        """Forget everything learned, as if training began anew; state stays on its device."""
+        devices = {buffer.device for buffer in self.buffers()}
+        self.init_state(len(self.terms))
+        for device in devices:
+            self.to(device)
+
+    def begin(self, progress: Progress) -> None:
+        """Learn where the training stands, before :meth:`combine`."""
+        self.progress = progress
+
+    def value(self, losses: Tensor, present: Tensor) -> Tensor:
+        """f(L), differentiable in the losses. Combiners with a closed form override
+        :meth:`combine` instead.
+
+        Args:
+            losses: the K loss values, shape ``(K,)``; 0 where a term is absent.
+            present: which terms there are in this iteration on any rank, boolean ``(K,)``.
+
+        Returns:
+            The scalar f(L), shape ``()``.
+        """
+        raise NotImplementedError(f"{type(self).__name__} defines no value(losses, present)")
+
+    def combine(self, losses: Tensor, present: Tensor) -> Combined:
+        """f(L) and its weights df/dL. Combiners with a closed form override it."""
+        with torch.enable_grad():
+            variable = losses.detach().requires_grad_()
+            value = self.value(variable, present)
+            if not value.requires_grad:
+                raise LossweaveError(
+                    f"{type(self).__name__}: value() is not differentiable in the losses, so "
+                    "nothing would be trained"
+                )
+            (weights,) = torch.autograd.grad(value, variable)
+        return Combined(value.detach(), weights.masked_fill(~present, 0))
+
+    def update(self, losses: Tensor, present: Tensor) -> None:
+        """Learn from the mean losses of the optimizer update that ends with this iteration.
+
+        Args:
+            losses: mean over the update's iterations and over the ranks, shape ``(K,)``.
+            present: which terms there were in it, boolean ``(K,)``.
+        """
+
+    def relearn(self, losses: Tensor, present: Tensor) -> None:
+        """Learn from the same batch's losses after the update, where ``recompute`` is set.
+
+        Args:
+            losses: averaged over the ranks, shape ``(K,)``.
+            present: which terms there are, boolean ``(K,)``.
+        """
+
+    def active(self) -> tuple[bool, ...] | None:
+        """Which terms take part in this update, known on the host; None means all."""
+        return None
+
+    def require(self, argument: str, value: Any, fulfilled: bool, allowed: str) -> None:
+        """Refuse an argument's value.
+
+        Raises:
+            LossweaveError: not ``fulfilled``; names the argument, its value, what is allowed.
+        """
+        if not fulfilled:
+            raise LossweaveError(
+                f"{type(self).__name__}: {argument}={value!r} should be {allowed}"
+            )
+
+    def require_epochs(self, argument: str, instead: str) -> None:
+        """Refuse to count epochs where the framework does not tell how long one is.
+
+        Raises:
+            LossweaveError: :attr:`progress` has no ``iterations_per_epoch``.
+        """
+        if not self.progress.iterations_per_epoch:
+            raise LossweaveError(
+                f"{type(self).__name__}: {argument}='epoch' needs the number of iterations in "
+                f"an epoch, which is not known here; use {instead}"
+            )
+
+    def constant(self, name: str, values: Sequence[float] | Sequence[Sequence[float]]) -> None:
+        """Keep numbers as a buffer outside the checkpoint, so that they are on the losses'
+        device already: making a tensor of them in the step would stall a GPU."""
+        self.register_buffer(name, torch.tensor(values), persistent=False)
+
+    def index_of(self, term: str, argument: str) -> int:
+        """Position of a term that an argument names.
+
+        Raises:
+            LossweaveError: there is no such term.
+        """
+        if term not in self.terms:
+            raise LossweaveError(
+                f"{type(self).__name__}: {argument}={term!r} is not one of the terms "
+                f"{list(self.terms)}"
+            )
+        return self.terms.index(term)
+
+    def per_term(self, values: Any, argument: str) -> list[float]:
+        """One number per term, from a dict by name, a sequence, or one number for all.
+
+        Raises:
+            LossweaveError: unknown names, another count than there are terms, or nan or inf.
+        """
+        name = type(self).__name__
+        if isinstance(values, (int, float)):
+            numbers = [float(values)] * len(self.terms)
+        elif isinstance(values, Mapping):
+            for term in values:
+                self.index_of(term, argument)
+            missing = [term for term in self.terms if term not in values]
+            if missing:
+                raise LossweaveError(f"{name}: {argument} lacks the terms {missing}")
+            numbers = [float(values[term]) for term in self.terms]
+        elif len(values) != len(self.terms):
+            raise LossweaveError(
+                f"{name}: {argument} has {len(values)} entries for the "
+                f"{len(self.terms)} terms {list(self.terms)}"
+            )
+        else:
+            numbers = [float(v) for v in values]
+        self.require(argument, values, all(map(math.isfinite, numbers)), "finite numbers")
+        return numbers

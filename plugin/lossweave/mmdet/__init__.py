@@ -1,0 +1,24 @@
+"""The MMDetection adapter: detector, hook, data order, loops.
+
+Importing it registers everything in :mod:`lossweave.registry`.
+"""
+
+from lossweave.mmdet.backbone import EfficientNetLite0
+from lossweave.mmdet.detector import CombinedLossDetector, CombinedLossMixin, combined_class
+from lossweave.mmdet.draws import SeededBatch, SeededBatchSampler
+from lossweave.mmdet.hook import CombinerHook
+from lossweave.mmdet.interrupt import SaveOnInterruptHook
+from lossweave.mmdet.loops import EpochBasedTrainLoop, IterBasedTrainLoop
+
+__all__ = [
+    "CombinedLossDetector",
+    "CombinedLossMixin",
+    "CombinerHook",
+    "EfficientNetLite0",
+    "EpochBasedTrainLoop",
+    "IterBasedTrainLoop",
+    "SaveOnInterruptHook",
+    "SeededBatch",
+    "SeededBatchSampler",
+    "combined_class",
+]

@@ -1,0 +1,137 @@
+"""Any MMDetection detector, with its losses combined."""
+
+import copyreg
+from abc import ABCMeta
+from difflib import get_close_matches
+from functools import cache, partial
+from typing import Any
+
+import torch
+from mmdet.models.dense_heads import RPNHead
+from mmengine.logging import print_log
+from mmengine.model import BaseModel
+from torch import Tensor
+
+from lossweave.combination import LossCombination, build_combination
+from lossweave.errors import LossweaveError
+from lossweave.registry import MODELS
+
+__all__ = ["HOOK_LINE", "CombinedLossDetector", "CombinedLossMixin", "combined_class"]
+
+#: What a config needs so that the hook runs.
+HOOK_LINE = "default_hooks = dict(lossweave=dict(type='lossweave.CombinerHook'))"
+
+
+class _CombinedMeta(ABCMeta):
+    """Type of the made classes, so that they pickle by the base class that made them."""
+
+
+class CombinedLossMixin:
+    """What a combined detector adds to its base class: another ``parse_losses``.
+
+    Every step of MMEngine, plain or in a DDP wrapper, asks the model's ``parse_losses`` for
+    the scalar to optimise, so this one method is the whole seam.
+    """
+
+    loss_combination: LossCombination
+
+    def parse_losses(self, losses: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The combined scalar, and what is logged: the stock entries with the combined ``loss``.
+
+        Outside of training (no gradients) it is the base class's.
+        """
+        total, log_vars = super().parse_losses(losses)  # type: ignore[misc]
+        if not torch.is_grad_enabled():
+            return total, log_vars
+        entries = {name: log_vars[name] for name in losses if "loss" in name}
+        root = self.loss_combination(entries, total)
+        if root is not total:
+            log_vars["loss"] = root.detach()
+        return root, log_vars
+
+
+@cache
+def combined_class(base: type) -> type:
+    """The subclass of a detector class whose losses are combined; one per base class.
+
+    Raises:
+        LossweaveError: the class is no MMEngine model, or is combined already.
+    """
+    if not issubclass(base, BaseModel):
+        raise LossweaveError(f"base_detector={base.__name__!r} is not a detector (a BaseModel)")
+    if issubclass(base, CombinedLossMixin):
+        raise LossweaveError(f"base_detector={base.__name__!r} is a combined detector already")
+    body = {"__module__": __name__, "__doc__": base.__doc__}
+    return _CombinedMeta(f"Combined{base.__name__}", (CombinedLossMixin, base), body)
+
+
+def _reduce_class(made: type) -> tuple[Any, ...]:
+    return combined_class, (made.__bases__[1],)
+
+
+copyreg.pickle(_CombinedMeta, _reduce_class)  # type: ignore[arg-type]
+
+
+@MODELS.register_module()
+def CombinedLossDetector(
+    base_detector: str | type,
+    combiner: Any = "Sum",
+    terms: Any = "task",
+    extra: str = "add",
+    on_nonfinite: str = "raise",
+    **kwargs: Any,
+) -> Any:
+    """Build a detector whose training losses are combined by ``combiner``.
+
+    The result IS the base detector (a subclass of its class, same attributes, same keys in
+    its checkpoints), so whatever works on that works on it.
+
+    Args:
+        base_detector: the detector's registered name, e.g. 'RetinaNet', or its class.
+        combiner: a combiner's name or ``dict(type=name, ...)``.
+        terms: 'task', 'head' or a dict; see :func:`lossweave.combination.build_combination`.
+        extra: 'add' or 'error', for losses that belong to no term.
+        on_nonfinite: 'raise' or 'skip'; see :class:`lossweave.combination.LossCombination`.
+        kwargs: the base detector's own arguments.
+
+    Raises:
+        LossweaveError: an unknown detector, combiner, argument or term option.
+
+    Example:
+        In a config::
+
+            _base_ = 'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py'
+            model = dict(
+                type='lossweave.CombinedLossDetector',
+                base_detector=_base_.model.type,
+                combiner=dict(type='UncertaintyWeighting'))
+            default_hooks = dict(lossweave=dict(type='lossweave.CombinerHook'))
+    """
+    base = _resolve(base_detector) if isinstance(base_detector, str) else base_detector
+    made = combined_class(base)
+    # Wrong options end here, before the detector is built.
+    options: dict[str, Any] = dict(extra=extra, on_nonfinite=on_nonfinite, hook_line=HOOK_LINE)
+    build_combination(combiner, terms, **options)
+    detector = made(**kwargs)
+    rpn = bool(getattr(detector, "with_rpn", False))
+    rpn = rpn or isinstance(getattr(detector, "bbox_head", None), RPNHead)
+    roi = bool(getattr(detector, "with_roi_head", False))
+    combination = build_combination(combiner, terms, rpn=rpn, roi=roi, **options)
+    combination.say = partial(print_log, logger="current")
+    detector.loss_combination = combination
+    return detector
+
+
+def _resolve(name: str) -> type:
+    with MODELS.switch_scope_and_registry(None) as registry:
+        found = registry.get(name)
+        if found is None:
+            known = {key: f"{key}" for key in registry.module_dict}
+            near = get_close_matches(name, known, n=3)
+            hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+            raise LossweaveError(
+                f"base_detector={name!r} is not registered in scope {registry.scope!r}{hint}"
+            )
+    if not isinstance(found, type):
+        raise LossweaveError(f"base_detector={name!r} is not a detector class")
+    return found

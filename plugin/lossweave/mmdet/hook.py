@@ -1,0 +1,255 @@
+"""The hook: what a combiner needs to know, and what the optimizer must leave alone."""
+
+import math
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dist import get_dist_info
+from mmengine.hooks import Hook, LoggerHook
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner
+
+from lossweave.combination import LossCombination
+from lossweave.errors import LossweaveError
+from lossweave.mmdet.draws import SeededBatchSampler, seed_from
+from lossweave.progress import Progress
+from lossweave.registry import HOOKS
+
+__all__ = ["CombinerHook"]
+
+_KEY = "lossweave"
+_MAIN = 2**31  # sets the main process's seeds apart from those of the draws
+
+
+@HOOKS.register_module()
+class CombinerHook(Hook):
+    """Connects the combiners of a model with MMEngine's Runner.
+
+    It tells them the progress in optimizer updates, logs terms and weights as ``term_NAME``
+    and ``weight_NAME`` at the logger's interval, stops at a loss that is not finite, keeps
+    gradients from the optimizer where a turn holds parameters or an update is skipped, and
+    makes resuming exact: with numbered draws
+    (:class:`~lossweave.mmdet.SeededBatchSampler`) the main process, too, is seeded by the
+    number of the iteration; otherwise its random states are in the checkpoint. A model
+    without a combiner trains under it as it would without.
+
+    Args:
+        interval: iterations between logged values; None means the logger's.
+
+    Raises:
+        LossweaveError: in training, a loss is not finite and ``on_nonfinite`` is 'raise'.
+    """
+
+    priority = "NORMAL"  # after the hooks that bring losses to the host, before the logger
+
+    def __init__(self, interval: int | None = None) -> None:
+        if interval is not None and (not isinstance(interval, int) or interval < 1):
+            raise LossweaveError(f"CombinerHook: interval={interval!r} should be at least 1")
+        self.interval = interval
+        self._loaded: dict[str, Any] = {}
+        self._handles: list[Any] = []
+        self._skipped = 0
+        self._draws: SeededBatchSampler | None = None
+
+    # ------------------------------------------------------------------------ training
+
+    def before_train(self, runner: Runner) -> None:
+        """Find the combiners, watch the optimizers, restore what the checkpoint kept."""
+        self._model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        self._combinations = [m for m in self._model.modules() if isinstance(m, LossCombination)]
+        loader = runner.train_dataloader
+        sampler = getattr(loader, "batch_sampler", None)
+        self._draws = sampler if isinstance(sampler, SeededBatchSampler) else None
+        self._per_epoch = _length(loader)
+        if self.interval is None:
+            loggers = [hook for hook in runner.hooks if isinstance(hook, LoggerHook)]
+            self._log_interval = loggers[0].interval if loggers else 50
+        else:
+            self._log_interval = self.interval
+        for handle in self._handles:
+            handle.remove()
+        self._handles = [
+            wrapper.optimizer.register_step_pre_hook(self._before_optimizer_step)
+            for wrapper in _optim_wrappers(runner)
+        ]
+        self._restore(runner)
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Tell the combiners where the training stands."""
+        if self._draws is not None:
+            self._seed_main(self._draws.seed, runner.iter)
+        progress = Progress(
+            iteration=runner.iter,
+            accumulation=_accumulation(runner),
+            max_iterations=runner.max_iters,
+            iterations_per_epoch=self._per_epoch,
+        )
+        self._progress = progress
+        for combination in self._combinations:
+            combination.set_progress(progress)
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: dict[str, Any] | None = None,
+    ) -> None:
+        """Check what was logged, learn from the new losses where asked to, log the weights."""
+        if not self._combinations:
+            return
+        self._check_finite(runner, outputs or {})
+        if self._progress.last_of_update:
+            self._recompute(runner, data_batch)
+            self._skipped += any(c.skipping for c in self._combinations)
+        if self.every_n_inner_iters(batch_idx, self._log_interval) or (
+            self._per_epoch and batch_idx + 1 == self._per_epoch
+        ):
+            self._log(runner)
+
+    def after_train(self, runner: Runner) -> None:
+        """Stop watching the optimizers."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    # ----------------------------------------------------------------------- optimizer
+
+    def _before_optimizer_step(self, optimizer: Any, *_: Any) -> None:
+        for combination in self._combinations:
+            if combination.skipping:
+                for group in optimizer.param_groups:
+                    for parameter in group["params"]:
+                        parameter.grad = None
+            elif combination.holds:
+                for parameter in combination.held(self._model.parameters()):
+                    parameter.grad = None
+
+    def _recompute(self, runner: Runner, data_batch: Any) -> None:
+        for combination in self._combinations:
+            if not combination.recomputes or combination.skipping:
+                continue
+            model: Any = self._model
+            with torch.no_grad(), runner.optim_wrapper.optim_context(model):
+                losses = model._run_forward(model.data_preprocessor(data_batch, True), mode="loss")
+                _, log_vars = model.parse_losses(losses)
+            combination.relearn({name: log_vars[name] for name in losses if "loss" in name})
+
+    # ------------------------------------------------------------------------ messages
+
+    def _check_finite(self, runner: Runner, outputs: dict[str, Any]) -> None:
+        hub = runner.message_hub
+        bad = [
+            name
+            for name in outputs
+            if "loss" in name
+            and f"train/{name}" in hub.log_scalars
+            and not math.isfinite(hub.get_scalar(f"train/{name}").current())
+        ]
+        if not bad:
+            return
+        combination = self._combinations[0]
+        assigned = combination.terms.assign([name for name in outputs if "loss" in name])
+        of_term = {
+            name: term
+            for term, names in zip(combination.names, assigned.entries, strict=True)
+            for name in names
+        }
+        raw = [name for name in bad if name != "loss"]
+        what = ", ".join(
+            f"{name}{f' (term {of_term[name]!r})' if name in of_term else ''} is "
+            f"{hub.get_scalar(f'train/{name}').current()}"
+            for name in raw or bad
+        )
+        message = f"iteration {runner.iter}: {what}"
+        if not raw:
+            message += f"; the terms are finite, their combination by {combination.label} is not"
+        if combination.on_nonfinite == "raise":
+            raise LossweaveError(
+                f"{message}; lower the learning rate, clip gradients, or set on_nonfinite='skip'"
+            )
+        print_log(f"{message}; this optimizer update is skipped", "current")
+
+    def _log(self, runner: Runner) -> None:
+        for number, combination in enumerate(self._combinations):
+            suffix = f"_{number}" if number else ""
+            for term, found in combination.last().items():
+                name = term.replace(".", "_") + suffix
+                runner.message_hub.update_scalar(f"train/term_{name}", found["value"])
+                runner.message_hub.update_scalar(f"train/weight_{name}", found["weight"])
+            if combination.on_nonfinite == "skip":
+                runner.message_hub.update_scalar("train/skipped_updates", self._skipped)
+
+    # ---------------------------------------------------------------------- resumption
+
+    def _seed_main(self, seed: int, iteration: int) -> None:
+        key = seed_from(seed, _MAIN, get_dist_info()[0], iteration)
+        random.seed(key)
+        np.random.seed(key)
+        torch.manual_seed(key)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Keep what an exact resume needs and the framework leaves out."""
+        if not hasattr(self, "_progress"):
+            return
+        kept: dict[str, Any] = {"skipped": self._skipped}
+        alone = get_dist_info()[1] == 1
+        if self._draws is None and alone:
+            kept["random"] = {
+                "python": random.getstate(),
+                "numpy": np.random.get_state(),
+                "torch": torch.get_rng_state(),
+                "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            }
+        if not self._progress.last_of_update:
+            if alone:
+                kept["grads"] = {
+                    name: p.grad for name, p in self._model.named_parameters() if p.grad is not None
+                }
+            else:
+                print_log(
+                    "this checkpoint lies within an accumulation window, whose gradients are "
+                    "not in it with several processes: resuming from it is not exact",
+                    "current",
+                )
+        checkpoint[_KEY] = kept
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Take back what :meth:`before_save_checkpoint` kept, when resuming."""
+        if runner._resume:
+            self._loaded = checkpoint.get(_KEY, {})
+
+    def _restore(self, runner: Runner) -> None:
+        loaded, self._loaded = self._loaded, {}
+        self._skipped = loaded.get("skipped", 0)
+        parameters = dict(self._model.named_parameters())
+        for name, grad in loaded.get("grads", {}).items():
+            parameters[name].grad = grad.to(parameters[name].device)
+        states = loaded.get("random")
+        if states and self._draws is None and get_dist_info()[1] == 1:
+            random.setstate(states["python"])
+            np.random.set_state(states["numpy"])
+            torch.set_rng_state(states["torch"].cpu())
+            if states["cuda"] and len(states["cuda"]) == torch.cuda.device_count():
+                torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])
+
+
+def _optim_wrappers(runner: Runner) -> Iterator[OptimWrapper]:
+    wrapper = runner.optim_wrapper
+    yield from ([wrapper] if isinstance(wrapper, OptimWrapper) else wrapper.values())
+
+
+def _accumulation(runner: Runner) -> int:
+    return max(getattr(w, "_accumulative_counts", 1) for w in _optim_wrappers(runner))
+
+
+def _length(loader: Any) -> int | None:
+    try:
+        return len(loader)
+    except TypeError:  # an iterable data set has none
+        return None

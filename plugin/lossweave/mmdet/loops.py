@@ -1,0 +1,120 @@
+"""Training loops that resume at any iteration, without loading what was trained already."""
+
+from typing import Any
+
+from mmengine.dataset import InfiniteSampler
+from mmengine.runner import EpochBasedTrainLoop as MMEngineEpochBasedTrainLoop
+from mmengine.runner import IterBasedTrainLoop as MMEngineIterBasedTrainLoop
+from torch.utils.data import DataLoader
+
+from lossweave.errors import LossweaveError
+from lossweave.mmdet.draws import SeededBatchSampler
+from lossweave.registry import LOOPS
+
+__all__ = ["EpochBasedTrainLoop", "IterBasedTrainLoop"]
+
+
+def _numbered(dataloader: DataLoader) -> SeededBatchSampler:
+    sampler = dataloader.batch_sampler
+    if not isinstance(sampler, SeededBatchSampler):
+        raise LossweaveError(
+            "lossweave's training loops need its data order; add to the config: "
+            "train_dataloader = dict(batch_sampler=dict(type='lossweave.SeededBatchSampler'))"
+        )
+    return sampler
+
+
+class _Endless:
+    """The data loader, epoch after epoch, from any batch on."""
+
+    def __init__(self, dataloader: DataLoader) -> None:
+        self._dataloader = dataloader
+        self._sampler = _numbered(dataloader)
+        self._iterator: Any = None
+        self._position = 0
+        self._passed_over = 0
+
+    def start_at(self, batch: int) -> None:
+        """Start there; the framework's own request to skip as many is then already met."""
+        self._position = self._passed_over = batch
+
+    def skip_iter(self, count: int) -> None:
+        """MMEngine's request to pass over ``count`` batches."""
+        self._passed_over -= count
+
+    def __iter__(self) -> "_Endless":
+        return self
+
+    def __next__(self) -> Any:
+        if self._passed_over > 0:  # older versions of MMEngine pass over them one by one
+            self._passed_over -= 1
+            return None
+        if self._iterator is None:
+            self._iterator = self._open()
+        try:
+            batch = next(self._iterator)
+        except StopIteration:
+            self._iterator = self._open()
+            batch = next(self._iterator)
+        self._position += 1
+        return batch
+
+    def _open(self) -> Any:
+        epoch, batch = 0, self._position
+        if not isinstance(self._sampler.sampler, InfiniteSampler):
+            epoch, batch = divmod(self._position, len(self._dataloader))
+        if hasattr(self._sampler.sampler, "set_epoch"):
+            self._sampler.sampler.set_epoch(epoch)
+        self._sampler.start_at(batch)
+        return iter(self._dataloader)
+
+
+@LOOPS.register_module()
+class IterBasedTrainLoop(MMEngineIterBasedTrainLoop):
+    """MMEngine's iteration loop over numbered draws: resumes at once and exactly.
+
+    Args: those of MMEngine's ``IterBasedTrainLoop``.
+
+    Raises:
+        LossweaveError: the data loader's batches are not numbered.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.dataloader_iterator = _Endless(self.dataloader)
+
+    def run(self) -> Any:
+        """Train, from the iteration that the checkpoint had reached."""
+        self.dataloader_iterator.start_at(self._iter)
+        return super().run()
+
+
+@LOOPS.register_module()
+class EpochBasedTrainLoop(MMEngineEpochBasedTrainLoop):
+    """MMEngine's epoch loop over numbered draws: resumes within an epoch, too.
+
+    The stock loop begins the epoch anew when it resumes from a checkpoint made inside one.
+
+    Args: those of MMEngine's ``EpochBasedTrainLoop``.
+
+    Raises:
+        LossweaveError: the data loader's batches are not numbered.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._draws = _numbered(self.dataloader)
+
+    def run_epoch(self) -> None:
+        """Train the rest of this epoch."""
+        done = self._iter - self._epoch * len(self.dataloader)
+        if done <= 0:
+            super().run_epoch()
+            return
+        self.runner.call_hook("before_train_epoch")
+        self.runner.model.train()
+        self._draws.start_at(done)
+        for index, batch in enumerate(self.dataloader, start=done):
+            self.run_iter(index, batch)
+        self.runner.call_hook("after_train_epoch")
+        self._epoch += 1

@@ -1,0 +1,144 @@
+"""The command lines of ``tools/demo.py`` and ``tools/benchmark.py``."""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+
+from lossweave.combiners import combiner_names
+from lossweave.studies.benchmark import DETECTORS, Benchmark, run_benchmark, value_combiners
+from lossweave.studies.demo import DEFAULT_CONFIG, Demo, run_demo
+
+__all__ = ["benchmark", "demo"]
+
+_DEMO = """\
+Train one small detector with several combiners, on the same data in the same order, and
+compare them: a table here, and a report with plots and pictures in the work directory.
+
+Finished trainings are kept when called again, and interrupted ones (Ctrl-C) go on."""
+
+_DEMO_EXAMPLES = """\
+what is written, in work_dirs/demo:
+  report.md                 the comparison, with terms.png, weights.png and sheet.png
+  record.json               every number, seeds, versions, commands, machine
+  <combiner>.py             the config of one training; tools/train.py takes it, too
+  <combiner>/               its checkpoints and logs (tensorboard --logdir work_dirs/demo)
+
+examples:
+  python tools/demo.py
+      the sum beside a learned weighting; at most 15 minutes on 2 CPU cores
+  python tools/demo.py --combiners Sum DWA GeometricMean --work-dir work_dirs/three
+      other combiners
+  python tools/demo.py --config lossweave::mmdet/demo/faster-rcnn_demo.py --work-dir work_dirs/frcnn
+      another detector
+  python tools/demo.py --seed 1 --work-dir work_dirs/seed1
+      another seed: one is no evidence
+  python tools/demo.py --iterations 20 --work-dir work_dirs/try
+      only to see it run: nothing is learned in 20 iterations"""
+
+_BENCHMARK = """\
+Measure what each value-based combiner adds to a training step.
+
+Steps of the stock detector and of the combined one alternate on one batch, in one process, on
+the same weights; what counts is the median of the paired ratios, beside a control that pairs
+the stock detector with itself. Because a step's own noise is larger than the cost, the cost is
+also measured alone, and host-device synchronisations are counted."""
+
+_BENCHMARK_EXAMPLES = """\
+what is written, in work_dirs/benchmark:
+  benchmark.md, benchmark.json
+
+examples:
+  python tools/benchmark.py
+      three detectors, all value-based combiners; about 15 minutes on 2 CPU cores
+  python tools/benchmark.py --detectors retinanet --combiners FAMO DWA --rounds 5
+      a quick look"""
+
+
+def _parser(description: str, epilog: str) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(
+        description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
+def demo(arguments: Sequence[str] | None = None) -> None:
+    """``tools/demo.py``: see its ``--help``.
+
+    Raises:
+        LossweaveError: wrong input, before anything is trained.
+    """
+    standard = Demo()
+    parser = _parser(_DEMO, _DEMO_EXAMPLES)
+    parser.add_argument(
+        "--config",
+        default=DEFAULT_CONFIG,
+        help="config of the detector, a path or package::path (%(default)s)",
+    )
+    parser.add_argument(
+        "--combiners",
+        nargs="+",
+        metavar="NAME",
+        default=list(standard.combiners),
+        help=f"what to compare ({' '.join(standard.combiners)}); there are "
+        + ", ".join(combiner_names()),
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of initial weights and data order (%(default)s)"
+    )
+    parser.add_argument(
+        "--iterations", type=int, help="length of a training; schedules follow (the config's)"
+    )
+    parser.add_argument(
+        "--data-root", help="folder of the data, made there if there is none (the config's)"
+    )
+    parser.add_argument("--work-dir", default=standard.work_dir, help="(%(default)s)")
+    parser.add_argument("--fresh", action="store_true", help="discard earlier trainings first")
+    args = parser.parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = {**vars(args), "combiners": tuple(args.combiners)}
+    run_demo(Demo(command=shlex.join(["python", "tools/demo.py", *given]), **options))
+
+
+def benchmark(arguments: Sequence[str] | None = None) -> None:
+    """``tools/benchmark.py``: see its ``--help``.
+
+    Raises:
+        LossweaveError: wrong input, before anything is measured.
+    """
+    standard = Benchmark()
+    parser = _parser(_BENCHMARK, _BENCHMARK_EXAMPLES)
+    parser.add_argument(
+        "--detectors",
+        nargs="+",
+        choices=list(DETECTORS),
+        default=list(DETECTORS),
+        help=f"({' '.join(DETECTORS)})",
+    )
+    parser.add_argument(
+        "--combiners",
+        nargs="+",
+        metavar="NAME",
+        help=f"(all value-based ones: {' '.join(value_combiners())})",
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=standard.rounds, help="paired ABBA rounds (%(default)s)"
+    )
+    parser.add_argument(
+        "--repeats",
+        type=int,
+        default=standard.repeats,
+        help="repetitions of the cost alone (%(default)s)",
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=standard.batch_size, help="pictures a step (%(default)s)"
+    )
+    parser.add_argument("--threads", type=int, help="torch threads (torch's own choice)")
+    parser.add_argument(
+        "--device", help="cpu or cuda (cuda if there is one); on cuda, detectors of full size"
+    )
+    parser.add_argument("--work-dir", default=standard.work_dir, help="(%(default)s)")
+    args = vars(parser.parse_args(arguments))
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    args["detectors"] = tuple(args["detectors"])
+    args["combiners"] = tuple(args["combiners"]) if args["combiners"] else None
+    run_benchmark(Benchmark(command=shlex.join(["python", "tools/benchmark.py", *given]), **args))

@@ -1,0 +1,71 @@
+"""On what a number was measured."""
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+
+__all__ = ["machine", "machine_line", "versions"]
+
+#: Distributions whose versions decide the numbers; of two names, the one that is installed.
+_PACKAGES = {
+    "lossweave": ("lossweave",),
+    "torch": ("torch",),
+    "torchjd": ("torchjd",),
+    "mmengine": ("onedl-mmengine", "mmengine"),
+    "mmdet": ("onedl-mmdetection", "mmdet"),
+    "mmcv": ("onedl-mmcv", "mmcv"),
+}
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores, threads of torch and accelerator; nothing that names the host.
+
+    Example:
+        >>> sorted(machine())
+        ['accelerator', 'cores', 'cpu', 'system', 'torch_threads']
+    """
+    return {
+        "cpu": _cpu_model(),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "system": platform.system(),
+    }
+
+
+def machine_line() -> str:
+    """The machine in one line, for reports."""
+    found = machine()
+    parts = [f"{found['cpu']}, {found['cores']} cores, {found['torch_threads']} torch threads"]
+    if found["accelerator"]:
+        parts.append(found["accelerator"])
+    return "; ".join(parts)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide the numbers."""
+    found = {"python": platform.python_version()}
+    for name, distributions in _PACKAGES.items():
+        for distribution in distributions:
+            try:
+                found[name] = version(distribution)
+                break
+            except PackageNotFoundError:
+                continue
+    return found
+
+
+def _cpu_model() -> str:
+    try:
+        with open("/proc/cpuinfo") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

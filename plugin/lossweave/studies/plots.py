@@ -1,0 +1,122 @@
+"""Terms and weights over time, all combiners in one figure."""
+
+from collections.abc import Sequence
+from math import ceil
+from pathlib import Path
+from typing import Any, Literal
+
+from lossweave.studies.record import RunRecord, Series
+
+__all__ = ["COLORS", "plot_history"]
+
+#: Okabe and Ito's palette, told apart with any kind of colour vision.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_DASHES = ("-", "--", "-.", ":")
+
+_TITLES = {"value": "The terms over time", "weight": "The weights over time"}
+_AXES = {"value": "raw loss", "weight": "weight in the gradient"}
+
+
+def plot_history(
+    runs: Sequence[RunRecord],
+    quantity: Literal["value", "weight"],
+    path: str | Path,
+    title: str | None = None,
+) -> Path:
+    """Plot every term's value, or weight, over the iterations: a panel a term, a line a run.
+
+    Args:
+        runs: trainings to compare; terms are those of the first.
+        quantity: 'value' for the terms (log axis), 'weight' for their weights.
+        path: the PNG to write.
+        title: None means a standing title.
+
+    Returns:
+        The path.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    terms = list(runs[0].terms)
+    columns = min(len(terms), 2)
+    rows = ceil(len(terms) / columns)
+    figure = Figure(figsize=(4.6 * columns, 0.9 + 3.1 * rows), layout="constrained")
+    FigureCanvasAgg(figure)  # no display and no global state: safe inside a training
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=True).flatten()
+    for panel, term in zip(panels, terms, strict=False):
+        found = [
+            (run.combiner, getattr(run.terms[term], quantity)) for run in runs if term in run.terms
+        ]
+        _draw(panel, found, quantity)
+        panel.set_title(term, fontsize=12, fontweight="bold", loc="left")
+    for panel in panels[len(terms) :]:
+        panel.set_visible(False)
+    for place, panel in enumerate(panels[: len(terms)]):
+        if place % columns == 0:
+            panel.set_ylabel(_AXES[quantity])
+        if place + columns >= len(terms):
+            panel.set_xlabel("iteration")
+            panel.tick_params(labelbottom=True)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.suptitle(title or _TITLES[quantity], fontsize=13)
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4))
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    return Path(path)
+
+
+def _draw(panel: Any, found: Sequence[tuple[str, Series]], quantity: str) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
+    everything = [value for _, series in found for value in series.values]
+    positive = [value for value in everything if value > 0]
+    wide = bool(positive) and len(positive) == len(everything)
+    if quantity == "weight":  # a constant weight reads best on a plain axis from 0
+        wide = wide and max(positive) > 20 * min(positive)
+    for place, (name, series) in enumerate(found):
+        color = COLORS[place % len(COLORS)]
+        dashes = _DASHES[place // len(COLORS) % len(_DASHES)]
+        few = len(series.steps) < 30
+        panel.plot(
+            series.steps,
+            series.values,
+            color=color,
+            linestyle=dashes,
+            linewidth=1.8,
+            label=name,
+            marker="o" if few else None,
+            markersize=3,
+        )
+    _label_ends(panel, found, log=wide)
+    panel.grid(True, which="major", color="0.88", linewidth=0.8)
+    panel.spines[["top", "right"]].set_visible(False)
+    if wide:
+        panel.set_yscale("log")
+        # Losses often stay within one decade, where powers of ten alone would label nothing.
+        panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        panel.yaxis.set_major_formatter(ScalarFormatter())
+        panel.yaxis.set_minor_formatter(NullFormatter())
+    elif quantity == "weight" and everything:
+        panel.set_ylim(min(0.0, 1.1 * min(everything)), 1.1 * max(*everything, 0.1))
+
+
+def _label_ends(panel: Any, found: Sequence[tuple[str, Series]], log: bool) -> None:
+    """Write the final values beside the lines' ends, apart where they lie close together."""
+    ends = [
+        (series.last, COLORS[place % len(COLORS)], series.steps[-1])
+        for place, (_, series) in enumerate(found)
+        if series.values
+    ]
+    ends.sort(key=lambda end: end[0])
+    for rank, (value, color, step) in enumerate(ends):
+        below = rank == 0 and len(ends) > 1
+        panel.annotate(
+            f"{value:.3g}",
+            (step, value),
+            xytext=(5, -7 if below else 3),
+            textcoords="offset points",
+            color=color,
+            fontsize=9,
+            fontweight="bold",
+            annotation_clip=False,
+        )

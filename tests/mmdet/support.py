@@ -1,0 +1,38 @@
+"""What several of the adapter's tests use."""
+
+from typing import Any
+
+import torch
+from mmengine.runner import Runner
+
+from lossweave.combiners import combiner_names
+
+#: Constructor arguments that make a combiner's state move within a few iterations.
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "DWA": {"period": 1},
+    "MagnitudeMatched": {"updates": 3},
+    "UncertaintyWeighting": {"lr": 0.1},
+    "IMTLL": {"lr": 0.1},
+    "FAMO": {"lr": 0.1},
+}
+
+
+def combiner_config(name: str, **more: Any) -> dict[str, Any]:
+    """A config of a registered combiner, with arguments suited to a few iterations."""
+    return dict(type=name, **{**ARGUMENTS.get(name, {}), **more})
+
+
+ALL_COMBINERS = combiner_names()
+
+
+def stock_state(runner: Runner) -> dict[str, torch.Tensor]:
+    """The detector's own weights and buffers."""
+    state = runner.model.state_dict()
+    return {k: v.clone() for k, v in state.items() if not k.startswith("loss_combination")}
+
+
+def assert_same(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> None:
+    """Bit for bit."""
+    assert one.keys() == two.keys()
+    different = [k for k in one if not torch.equal(one[k], two[k])]
+    assert not different, f"{len(different)} of {len(one)} differ, e.g. {different[:3]}"

@@ -1,0 +1,195 @@
+"""Two gloo processes: the gradient of the one-process reference, and equal state on both.
+
+The reference computes each term on each rank's shard, averages the terms over the shards and
+combines once. All combiners share one spawn, since starting processes takes most of the time.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import Runner
+from support import ALL_COMBINERS, combiner_config
+from toy import toy_config
+
+from lossweave.combiners import build_combiner
+from lossweave.progress import Progress
+
+RANKS = 2
+
+
+def _spawn(function, *args) -> None:
+    mp.spawn(_start, args=(function, *args), nprocs=RANKS, join=True)
+
+
+def _start(rank: int, function, root: str, *args) -> None:
+    torch.set_num_threads(1)
+    os.environ.update(
+        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(RANKS), MASTER_ADDR="127.0.0.1"
+    )
+    name = f"{function.__name__}_{'_'.join(map(str, args))}"
+    store = dist.FileStore(str(Path(root) / f"store_{name}"), RANKS)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=RANKS)
+    try:
+        function(rank, root, *args)
+    finally:
+        dist.destroy_process_group()
+
+
+def _batch(cfg: Config, rank: int, empty: bool) -> dict:
+    """Two images of a rank; with ``empty``, without any object."""
+    from mmdet.structures import DetDataSample
+    from mmengine.structures import InstanceData
+
+    generator = torch.Generator().manual_seed(rank)
+    inputs, samples = [], []
+    for _ in range(2):
+        inputs.append(torch.randint(0, 255, (3, 64, 64), generator=generator, dtype=torch.uint8))
+        corner = torch.randint(0, 24, (2, 2), generator=generator).float()
+        boxes = torch.cat([corner, corner + 28], dim=1)[: 0 if empty else 2]
+        sample = DetDataSample(metainfo=dict(img_shape=(64, 64), batch_input_shape=(64, 64)))
+        labels = torch.randint(0, 3, (len(boxes),), generator=generator)
+        sample.gt_instances = InstanceData(bboxes=boxes, labels=labels)
+        samples.append(sample)
+    return dict(inputs=inputs, data_samples=samples)
+
+
+def _term_gradients(model, batch: dict) -> tuple[torch.Tensor, list[list[torch.Tensor | None]]]:
+    """A rank's terms and their gradients, without lossweave."""
+    torch.manual_seed(7)
+    data = model.data_preprocessor(batch, True)
+    losses = model(**data, mode="loss")
+    sums = {
+        k: v.mean() if isinstance(v, torch.Tensor) else sum(x.mean() for x in v)
+        for k, v in losses.items()
+    }
+    cls = sum(v for k, v in sums.items() if "loss" in k and "cls" in k)
+    loc = sum(v for k, v in sums.items() if "loss" in k and "bbox" in k)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    grads = [
+        list(torch.autograd.grad(t, parameters, retain_graph=True, allow_unused=True))
+        for t in (cls, loc)
+    ]
+    return torch.stack([cls.detach(), loc.detach()]), grads
+
+
+def _combined(shards, weights: torch.Tensor, index: int, like: torch.Tensor) -> torch.Tensor:
+    """The combined gradient of one parameter: weighted over terms, averaged over shards."""
+    total = torch.zeros_like(like)
+    for _, grads in shards:
+        for weight, grad in zip(weights, grads, strict=True):
+            if grad[index] is not None:
+                total += weight * grad[index] / RANKS
+    return total
+
+
+def _gradients(rank: int, root: str, detector: str, find_unused: bool, empty_rank: int) -> None:
+    from mmengine.model import MMDistributedDataParallel
+
+    init_default_scope("mmdet")
+    cfg = toy_config(detector, Path(root), Path(root) / f"cfg{rank}", "Sum")
+    torch.manual_seed(0)
+    plain = MODELS.build(cfg.model)
+    state = plain.state_dict()
+    batches = [_batch(cfg, r, r == empty_rank) for r in range(RANKS)]
+    shards = [_term_gradients(plain, batch) for batch in batches]
+    mean = torch.stack([values for values, _ in shards]).mean(0)
+    for name in ALL_COMBINERS:
+        cfg.model.combiner = combiner_config(name)
+        model = MODELS.build(cfg.model)
+        model.load_state_dict(state, strict=False)
+        model.loss_combination.set_progress(Progress())
+        ddp = MMDistributedDataParallel(model, find_unused_parameters=find_unused)
+        torch.manual_seed(7)
+        data = ddp.module.data_preprocessor(batches[rank], True)
+        root_scalar, _ = model.parse_losses(ddp(**data, mode="loss"))
+        root_scalar.backward()
+
+        combiner = build_combiner(combiner_config(name))
+        combiner.bind(("cls", "loc"))
+        combiner.begin(Progress())
+        _, weights = combiner.combine(mean, torch.tensor([True, True]))
+        parameters = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+        expected = [_combined(shards, weights, i, p) for i, (_, p) in enumerate(parameters)]
+        largest = max(e.abs().max() for e in expected)
+        for (key, p), e in zip(parameters, expected, strict=True):
+            found = torch.zeros_like(p) if p.grad is None else p.grad
+            # Sums in another order: what cancels to nearly nothing is judged by the whole.
+            error = (found - e).abs().max() / torch.maximum(e.abs().max(), 0.05 * largest)
+            assert error < 5e-5, f"{name}: {key} differs by {error:.1e}"
+        # The same state on both ranks.
+        both = [None] * RANKS
+        mine = {k: v for k, v in model.state_dict().items() if "loss_combination" in k}
+        dist.all_gather_object(both, mine)
+        for key in mine:
+            assert torch.equal(both[0][key].nan_to_num(), both[1][key].nan_to_num()), (name, key)
+
+
+@pytest.mark.parametrize(
+    ("detector", "find_unused", "empty_rank"),
+    [("retinanet", False, -1), ("faster_rcnn", True, 1), ("ssd", False, 1)],
+    ids=["retinanet", "faster_rcnn, unused found, one rank empty", "ssd, one rank empty"],
+)
+def test_gradients_of_every_combiner(detector, find_unused, empty_rank, data) -> None:
+    _spawn(_gradients, str(data), detector, find_unused, empty_rank)
+
+
+def _train(rank: int, root: str, find_unused: bool, accumulate: int) -> None:
+    for name in ALL_COMBINERS:
+        work_dir = Path(root) / f"ddp_{find_unused}_{accumulate}_{name}"
+        cfg = toy_config(
+            "retinanet", Path(root), work_dir, combiner_config(name), iterations=4,
+            optim_wrapper__accumulative_counts=accumulate,
+            default_hooks__checkpoint__interval=100,
+        )  # fmt: skip
+        cfg.launcher = "pytorch"
+        cfg.experiment_name = f"{name}_{rank}"
+        cfg.model_wrapper_cfg = dict(
+            type="MMDistributedDataParallel",
+            device_ids=None,
+            find_unused_parameters=find_unused,
+        )
+        runner = Runner.from_cfg(cfg)
+        held: list[int] = []
+        if name == "Alternating":
+            head = dict(runner.model.module.bbox_head.named_parameters())
+
+            def note(optimizer, *_, head=head, held=held) -> None:
+                held.append(sum(p.grad is None for p in head.values()))
+
+            _late_pre_hook(runner, note)
+        runner.train()
+        if name == "Alternating":
+            # Each branch has its own tower and output: the idle one has no gradient at all.
+            assert held and all(count == len(head) // 2 for count in held), held
+        mine = {k: v.nan_to_num() for k, v in runner.model.state_dict().items()}
+        momentum = [s["momentum_buffer"] for s in runner.optim_wrapper.optimizer.state.values()]
+        both = [None] * RANKS
+        dist.all_gather_object(both, (mine, momentum))
+        assert all(torch.equal(both[0][0][k], both[1][0][k]) for k in mine), name
+        assert all(torch.equal(a, b) for a, b in zip(both[0][1], both[1][1], strict=True)), name
+
+
+def _late_pre_hook(runner: Runner, function) -> None:
+    """Call a function before the optimizer steps, after lossweave's own hook has."""
+    from mmengine.hooks import Hook
+
+    class Late(Hook):
+        priority = "LOWEST"
+
+        def before_train(self, runner) -> None:
+            runner.optim_wrapper.optimizer.register_step_pre_hook(function)
+
+    runner.register_hook(Late())
+
+
+@pytest.mark.parametrize(
+    ("find_unused", "accumulate"), [(False, 1), (True, 2)], ids=["plain", "unused, accumulated"]
+)
+def test_training_leaves_equal_state(find_unused, accumulate, data, tmp_path) -> None:
+    _spawn(_train, str(data), find_unused, accumulate)

@@ -1,0 +1,138 @@
+"""A resumed run ends bit-identical to one that was never stopped."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from support import ALL_COMBINERS, assert_same, combiner_config
+
+
+class _Stop(Hook):
+    priority = "LOWEST"
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        if runner.iter + 1 == self.after:
+            raise KeyboardInterrupt
+
+
+def _run(cfg, stop_after: int | None = None, resume: bool = False) -> Runner:
+    cfg.resume = resume
+    runner = Runner.from_cfg(cfg)
+    if stop_after is not None:
+        runner.register_hook(_Stop(stop_after))
+    try:
+        runner.train()
+    except KeyboardInterrupt:
+        assert stop_after is not None
+    return runner
+
+
+def _check(make_config, *args, stop_after: int, **options) -> None:
+    whole = _run(make_config(*args, name="whole", **options))
+    broken = make_config(*args, name="broken", **options)
+    _run(broken, stop_after=stop_after)
+    resumed = _run(make_config(*args, name="broken", **options), resume=True)
+    assert resumed.iter == whole.iter
+    assert_same(whole.model.state_dict(), resumed.model.state_dict())
+    momentum = [
+        [s.get("momentum_buffer") for s in r.optim_wrapper.optimizer.state.values()]
+        for r in (whole, resumed)
+    ]
+    assert all(torch.equal(a, b) for a, b in zip(*momentum, strict=True) if a is not None)
+
+
+@pytest.mark.parametrize("name", ALL_COMBINERS)
+def test_every_combiner_from_an_iteration(name, make_config) -> None:
+    _check(make_config, "retinanet", combiner_config(name), stop_after=3, iterations=5)
+
+
+@pytest.mark.parametrize("name", ["UncertaintyWeighting", "DWA", "FAMO", "Alternating"])
+def test_with_workers(name, make_config) -> None:
+    _check(make_config, "retinanet", combiner_config(name), stop_after=3, iterations=5, workers=2)
+
+
+def test_random_sampling_in_the_main_process(make_config) -> None:
+    _check(
+        make_config, "faster_rcnn", combiner_config("UncertaintyWeighting"),
+        stop_after=3, iterations=5,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("stop_after", [4, 6], ids=["within an epoch", "at its end"])
+@pytest.mark.parametrize("name", ["DWA", "FAMO"])
+def test_epoch_loop(name, stop_after, make_config) -> None:
+    options = dict(by_epoch=True, iterations=3, default_hooks__checkpoint__by_epoch=False)
+    combiner = dict(type="DWA") if name == "DWA" else combiner_config(name)
+    _check(make_config, "retinanet", combiner, stop_after=stop_after, **options)
+
+
+def test_stock_epoch_loop_from_an_epoch_end(make_config) -> None:
+    _check(
+        make_config, "retinanet", combiner_config("IMTLL"), stop_after=8, by_epoch=True,
+        iterations=3, train_cfg__type="EpochBasedTrainLoop", workers=2,
+    )  # fmt: skip
+
+
+def test_within_an_accumulation_window(make_config) -> None:
+    for name in ("UncertaintyWeighting", "DWA", "Alternating"):
+        _check(
+            lambda *a, name=name, n=name, **o: make_config(*a, name=f"{n}_{name}", **o),
+            "retinanet", combiner_config(name), stop_after=5, iterations=8,
+            optim_wrapper__accumulative_counts=2,
+        )  # fmt: skip
+
+
+def test_with_ema(make_config) -> None:
+    # With averaged buffers, too: the checkpoint's weights and the combiner's state are swapped.
+    _check(
+        make_config, "retinanet", combiner_config("UncertaintyWeighting"), stop_after=3,
+        iterations=5, custom_hooks=[dict(type="EMAHook", update_buffers=True)],
+    )  # fmt: skip
+
+
+def test_famo_recomputing_on_the_same_batch(make_config) -> None:
+    combiner = combiner_config("FAMO", recompute=True)
+    _check(make_config, "retinanet", combiner, stop_after=3, iterations=5)
+
+
+def test_order_does_not_depend_on_the_workers(make_config) -> None:
+    states = [
+        _run(make_config("retinanet", "Sum", name=f"w{workers}", workers=workers)).model
+        for workers in (0, 2)
+    ]
+    assert_same(states[0].state_dict(), states[1].state_dict())
+
+
+def test_without_numbered_draws_random_states_are_saved(make_config) -> None:
+    """A stock epoch loop and a stock sampler: exact from an epoch's end, without workers."""
+    _check(
+        make_config, "faster_rcnn", combiner_config("UncertaintyWeighting"), stop_after=8,
+        by_epoch=True, iterations=3, seeded=False,
+    )  # fmt: skip
+
+
+def test_the_comparison_can_fail(make_config, tmp_path: Path) -> None:
+    """Without the combiner's state the resumed run ends elsewhere."""
+    options = dict(iterations=6)
+    combiner = combiner_config("UncertaintyWeighting")
+    whole = _run(make_config("retinanet", combiner, name="whole", **options))
+    broken = make_config("retinanet", combiner, name="broken", **options)
+    _run(broken, stop_after=3)
+    path = Path((tmp_path / "broken" / "last_checkpoint").read_text())
+    checkpoint = torch.load(path, weights_only=False)
+    for key in [k for k in checkpoint["state_dict"] if k.startswith("loss_combination")]:
+        del checkpoint["state_dict"][key]
+    shutil.move(path, f"{path}.old")
+    torch.save(checkpoint, path)
+    resumed = _run(make_config("retinanet", combiner, name="broken", **options), resume=True)
+    same = [
+        torch.equal(a, b)
+        for a, b in zip(whole.model.parameters(), resumed.model.parameters(), strict=True)
+    ]
+    assert not all(same)

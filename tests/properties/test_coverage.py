@@ -1,0 +1,26 @@
+"""Every registered combiner is in the tests' table, and in the documentation's."""
+
+import re
+from pathlib import Path
+
+from combiner_cases import CASES, TERMS, make, name_of, registered
+
+DOCS = Path(__file__).parents[2] / "docs" / "combiners.md"
+
+
+def test_every_registered_combiner_is_covered() -> None:
+    assert len(registered()) == 18, "a new combiner needs a case in combiner_cases.py, then a row"
+    assert {name_of(case) for case in CASES} == set(registered())
+
+
+def test_every_case_can_be_made_for_one_term_and_in_any_order() -> None:
+    for case in CASES:
+        for terms in (TERMS, ("c", "a", "b"), ("b", "c"), ("a",)):
+            assert make(case, terms).terms == terms
+
+
+def test_every_combiner_has_its_rows_in_the_documentation() -> None:
+    rows = re.findall(r"^\| `(\w+)", DOCS.read_text(encoding="utf-8"), re.MULTILINE)
+    for name in registered():
+        assert rows.count(name) == 2, f"docs/combiners.md: {name} needs a row in both tables"
+    assert set(rows) == set(registered())

@@ -1,0 +1,129 @@
+"""No combiner reads a value on the host, or sends one to the device, in a training step.
+
+The tensors are fake ones on a CUDA device, so no accelerator is needed: a mode sees every
+operator that would run on it.
+"""
+
+from typing import Any
+
+import pytest
+import torch
+from combiner_cases import CASES, TERMS, at, config, make, name_of
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from lossweave.combination import build_combination
+from lossweave.combiners import FAMO
+
+CUDA = torch.device("cuda:0")
+READS_THE_HOST = ("_local_scalar_dense", "item", "is_nonzero", "nonzero", "masked_select",
+                  "equal", "_unique", "_unique2", "unique_dim", "bincount")
+
+
+class Guard(TorchDispatchMode):
+    """Fails on what waits for the device, and counts what is sent to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: list[int] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        name = func.overloadpacket.__name__
+        tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+        on_device = any(x.device.type == "cuda" for x in tensors)
+        assert not (name in READS_THE_HOST and on_device), f"{func} waits for the device"
+        if name in ("index", "index_put", "index_put_", "_index_put_impl_"):
+            masks = [x for x in tree_leaves(args[1]) if isinstance(x, Tensor)]
+            assert all(x.dtype != torch.bool for x in masks), f"{func} by a mask waits"
+        out = func(*args, **kwargs)
+        moved_to = {x.device.type for x in tree_leaves(out) if isinstance(x, Tensor)}
+        if name in ("_to_copy", "to", "copy_", "copy") and len({*moved_to, *(
+            x.device.type for x in tensors
+        )}) > 1:
+            source = args[1] if name.startswith("copy") else args[0]
+            assert source.device.type == "cpu", f"{func} brings a tensor to the host and waits"
+            asynchronous = kwargs.get("non_blocking", False) or args[2:3] == (True,)
+            assert asynchronous, f"{func} of {tuple(source.shape)} to the device waits"
+            self.sent.append(source.numel())
+        elif on_device:
+            strangers = [x for x in tensors if x.device.type == "cpu" and x.dim() > 0]
+            assert not strangers, f"{func} mixes devices"
+        return out
+
+
+def _fake(values: list[float]) -> Tensor:
+    return torch.tensor(values).to(CUDA)
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda x: x.sum().item(),
+        lambda x: float(x[0]),
+        lambda x: bool((x > 1).any()),
+        lambda x: x.nonzero(),
+        lambda x: x[x > 1],
+        lambda x: torch.tensor([1.0, 2.0], device=CUDA),
+        lambda x: torch.tensor([1.0, 2.0]).to(x),
+        lambda x: x.cpu(),
+        lambda x: x.tolist(),
+        lambda x: x.copy_(torch.ones(2)),
+        lambda x: torch.equal(x, x),
+    ],
+)
+def test_the_guard_sees_what_waits(wait: Any) -> None:
+    with FakeTensorMode(), torch.no_grad():
+        x = _fake([1.0, 2.0])
+        with Guard(), pytest.raises(AssertionError, match=r"waits|brings"):
+            wait(x)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_combine_and_update_never_wait(case: str) -> None:
+    with FakeTensorMode(), torch.no_grad():
+        combiner = make(case).to(CUDA)
+        losses, present = _fake([0.7, 13.0, 2.1]), _fake([1.0, 1.0, 0.0]) > 0
+        with Guard() as guard:
+            for t in range(6):
+                combiner.begin(at(t))
+                value, weights = combiner.combine(losses, present)
+                combiner.update(losses, present)
+                if isinstance(combiner, FAMO):
+                    combiner.relearn(losses, present)
+        assert value.device == weights.device == CUDA
+        assert all(buffer.device == CUDA for buffer in combiner.buffers())
+    # The drawn weights of random weighting are all that may be sent, without waiting.
+    assert guard.sent == ([3] * 6 if name_of(case) == "RandomWeighting" else [])
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_the_whole_combination_never_waits(case: str, accumulation: int) -> None:
+    with FakeTensorMode():
+        terms = {"ab": {"combiner": config(case, ("a", "b")), "terms": {"a": "loss_a",
+                 "b": "loss_b"}}, "c": "loss_c"}
+        combination = build_combination("SquaredSum", terms).to(CUDA)
+        leaves = [_fake([x])[0].requires_grad_() for x in (0.7, 13.0, 2.1)]
+        entries = {f"loss_{t}": x * 1 for t, x in zip(TERMS, leaves, strict=True)}
+        entries["loss_extra"] = leaves[0] * 2
+        combination.set_progress(at(0, accumulation))
+        combination(entries)  # keeps the mask of the terms, once
+        with Guard() as guard:
+            for t in range(1, 6):
+                combination.set_progress(at(t, accumulation))
+                root = combination(entries)
+        assert root.device == CUDA
+    assert sum(guard.sent) == (10 if name_of(case) == "RandomWeighting" else 0)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_reset_stays_on_the_device(case: str) -> None:
+    with FakeTensorMode(), torch.no_grad():
+        combiner = make(case).to(CUDA)
+        combiner.reset()
+        assert all(buffer.device == CUDA for buffer in combiner.buffers())
