@@ -30,7 +30,9 @@ CASES: dict[str, Callable[[Sequence[str]], dict[str, Any]]] = {
     "Alternating": lambda terms: {"schedule": _those({"a": 1, "b": 2, "c": 1}, terms)},
     "Alternating epoch zero": lambda terms: {"unit": "epoch", "inactive": "zero",
                                              "schedule": _those({"a": 1, "b": 1, "c": 1}, terms)},
-    "Convex": lambda terms: {"alpha": [_SHARES[t] for t in terms] if len(terms) > 1 else 0.5},
+    "Convex": lambda terms: {
+        "alpha": [_SHARES[t] / sum(_those(_SHARES, terms).values()) for t in terms]
+    },
     "DWA": lambda terms: {"temperature": 1.5, "period": 2},
     "DWA epoch": lambda terms: {"temperature": 0.5},
     "FAMO": lambda terms: {"lr": 0.1, "min_losses": _those({"a": 0.0, "b": 0.0, "c": 0.0}, terms)},

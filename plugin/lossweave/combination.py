@@ -483,7 +483,13 @@ class LossCombination(nn.Module):
                 "the detector's training forward returned no entry with 'loss' in its name, "
                 "so there is nothing to combine"
             )
-        self.terms.check(everywhere)
+        try:
+            self.terms.check(everywhere)
+        except LossweaveError as error:
+            # A resumed run was checked when it began; its first batch may lack a term.
+            if self._progress is None or self._progress.iteration == 0:
+                raise
+            self.say(f"in the first iteration since resuming, {error}")
         extra = self.terms.assign(everywhere).extra
         if extra and self.extra == "add" and not self.is_plain_sum:
             self.say(

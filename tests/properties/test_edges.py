@@ -74,7 +74,7 @@ def test_a_term_stuck_at_zero_does_not_stall_the_others(case: str, zero: int) ->
     # And when the term comes back, its weight is an ordinary one.
     for t in range(400, 400 + 4 * EPOCH):
         weights = step(combiner, t, torch.tensor([1.0, 1.0, 1.0])).weights
-        assert (weights >= 0).all() and (weights <= 4).all()
+        assert (weights >= 0).all() and (weights <= 10).all()
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -163,19 +163,17 @@ def test_a_term_that_is_not_finite_is_seen_and_forgotten(
 ) -> None:
     combiner = make(case)
     seen = 0
-    for t in range(3, 7):
+    for t in range(3, 3 * EPOCH):
         losses = losses_at(t)
         losses[position] = bad
         result = step(combiner, t, losses)
-        if not _finite(result):
+        if (combiner.active() or [True] * 3)[position]:
             seen += 1
-        else:  # an inactive term takes no part, with weight 0
-            assert name_of(case) == "Alternating" and result.weights[position] == 0
-    assert seen in ((1, 2) if case == "Alternating" else (0, 1, 3) if "epoch" in case else (4,)) or (
-        seen == 4
-    )
-    assert _state_is_sane(combiner) or name_of(case) == "DWA"
-    for t in range(7, 7 + 4 * EPOCH):
+            assert not _finite(result)
+        else:  # it takes no part
+            assert _finite(result) and result.weights[position] == 0
+    assert seen > 0
+    for t in range(3 * EPOCH, 7 * EPOCH):
         result = step(combiner, t, losses_at(t))
     assert _finite(result) and _state_is_sane(combiner)
     assert not torch.equal(result.weights, torch.zeros(3))

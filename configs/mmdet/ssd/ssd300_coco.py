@@ -1,6 +1,7 @@
 # SSD300 on COCO, its losses combined; the stock config otherwise.
 #
-# Command: torchrun --nproc_per_node 8 tools/train.py configs/mmdet/ssd/ssd300_coco.py --launcher pytorch
+# Command: torchrun --nproc_per_node 8 tools/train.py \
+#              configs/mmdet/ssd/ssd300_coco.py --launcher pytorch
 # Result:  with Sum the stock training: 25.5 AP in MMDetection's record
 # Another combiner: --combiner NAME, or model.combiner below.
 _base_ = 'mmdet::ssd/ssd300_coco.py'

@@ -1,6 +1,7 @@
 # SSD300 on VOC 2007 and 2012, its losses combined; the stock config otherwise.
 #
-# Command: torchrun --nproc_per_node 8 tools/train.py configs/mmdet/ssd/ssd300_voc0712.py --launcher pytorch
+# Command: torchrun --nproc_per_node 8 tools/train.py \
+#              configs/mmdet/ssd/ssd300_voc0712.py --launcher pytorch
 # Result:  with Sum the stock training
 # Another combiner: --combiner NAME, or model.combiner below.
 _base_ = 'mmdet::pascal_voc/ssd300_voc0712.py'

@@ -9,6 +9,7 @@ from lossweave.mmdet.draws import SeededBatch, SeededBatchSampler
 from lossweave.mmdet.hook import CombinerHook
 from lossweave.mmdet.interrupt import SaveOnInterruptHook
 from lossweave.mmdet.loops import EpochBasedTrainLoop, IterBasedTrainLoop
+from lossweave.mmdet.ssd_head import SSDHead
 
 __all__ = [
     "CombinedLossDetector",
@@ -17,6 +18,7 @@ __all__ = [
     "EfficientNetLite0",
     "EpochBasedTrainLoop",
     "IterBasedTrainLoop",
+    "SSDHead",
     "SaveOnInterruptHook",
     "SeededBatch",
     "SeededBatchSampler",

@@ -8,12 +8,14 @@ from typing import Any
 
 import torch
 from mmdet.models.dense_heads import RPNHead
+from mmdet.models.dense_heads import SSDHead as StockSSDHead
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from torch import Tensor
 
 from lossweave.combination import LossCombination, build_combination
 from lossweave.errors import LossweaveError
+from lossweave.mmdet.ssd_head import SSDHead
 from lossweave.registry import MODELS
 
 __all__ = ["HOOK_LINE", "CombinedLossDetector", "CombinedLossMixin", "combined_class"]
@@ -112,7 +114,7 @@ def CombinedLossDetector(
     # Wrong options end here, before the detector is built.
     options: dict[str, Any] = dict(extra=extra, on_nonfinite=on_nonfinite, hook_line=HOOK_LINE)
     build_combination(combiner, terms, **options)
-    detector = made(**kwargs)
+    detector = made(**_able_to_predict(kwargs))
     rpn = bool(getattr(detector, "with_rpn", False))
     rpn = rpn or isinstance(getattr(detector, "bbox_head", None), RPNHead)
     roi = bool(getattr(detector, "with_roi_head", False))
@@ -120,6 +122,14 @@ def CombinedLossDetector(
     combination.say = partial(print_log, logger="current")
     detector.loss_combination = combination
     return detector
+
+
+def _able_to_predict(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """With MMDetection's SSD head, whose prediction fails in 3.3, replaced by the mended one."""
+    head = kwargs.get("bbox_head")
+    if isinstance(head, dict) and head.get("type") in ("SSDHead", "mmdet.SSDHead", StockSSDHead):
+        return {**kwargs, "bbox_head": {**head, "type": SSDHead}}
+    return kwargs
 
 
 def _resolve(name: str) -> type:

@@ -423,7 +423,7 @@ def _build(cfg: Config, combiner: str | None) -> Any:
     cfg = cfg.copy()
     if combiner is not None:
         return MODELS.build(with_combiner(cfg, combiner, _ARGUMENTS.get(combiner)).model)
-    model = cfg.model.to_dict()
+    model = cfg.model
     if "base_detector" in model:
         model["type"] = model.pop("base_detector")
         for key in ("combiner", "terms", "extra", "on_nonfinite"):
@@ -442,6 +442,7 @@ def _optimizer(model: Any, cfg: Config) -> OptimWrapper:
     own = cfg.optim_wrapper.to_dict()
     own["type"] = "OptimWrapper"
     own["optimizer"]["lr"] = 1e-9
+    own.pop("paramwise_cfg", None)  # which says a line per parameter, and changes no work
     return build_optim_wrapper(model, own)
 
 

@@ -168,7 +168,7 @@ def _overrides(demo: Demo, cfg: Config, folder: Path) -> dict[str, Any]:
     interval = min(int(cfg.default_hooks.logger.get("interval", 10)), iterations)
     own: dict[str, Any] = dict(
         custom_imports=dict(imports=[*_imports(cfg), "lossweave.studies.console"]),
-        runner_type="ConciseRunner",
+        runner_type="StudyRunner",
         experiment_name=f"{Path(demo.config).stem}_{folder.name}",
         randomness=dict(seed=demo.seed),
         train_cfg=dict(max_iters=iterations, val_interval=iterations),

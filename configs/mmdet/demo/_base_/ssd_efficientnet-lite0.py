@@ -1,9 +1,5 @@
 # SSD on two levels of the backbone and one extra level, with anchors of the digits' sizes.
-#
-# Command: python tools/make_demo_data.py
-#          python tools/train.py configs/mmdet/demo/_base_/ssd_efficientnet-lite0.py
-# Time:    1.5 to 3 minutes on 2 CPU cores (0.15 s an iteration while nothing else runs)
-# Result:  AP 0.598, AP50 0.900, AP75 0.727 on val
+# Trained by ../ssd_demo.py.
 _base_ = ['mmdet::_base_/models/ssd300.py', './demo_data.py', './demo_schedule.py']
 
 model = dict(
@@ -24,7 +20,7 @@ model = dict(
         norm_cfg=dict(type='BN')),
     bbox_head=dict(
         # the stock head of MMDetection 3.3 cannot predict (its issue 11780)
-        type='lossweave.mmdet.ssd_head.SSDHead',
+        type='lossweave.SSDHead',
         in_channels=(40, 112, 128),
         num_classes=10,
         stacked_convs=2,
