@@ -1,12 +1,19 @@
 """lossweave: replace the fixed sum of a detector's losses by a combiner of your choice."""
 
 from lossweave.combination import LossCombination, build_combination
-from lossweave.combiners import Combiner, build_combiner, combiner_names, register_combiner
+from lossweave.combiners import (
+    Combiner,
+    GradientCombiner,
+    build_combiner,
+    combiner_names,
+    register_combiner,
+)
 from lossweave.errors import LossweaveError
 from lossweave.terms import TermMap
 
 __all__ = [
     "Combiner",
+    "GradientCombiner",
     "LossCombination",
     "LossweaveError",
     "TermMap",

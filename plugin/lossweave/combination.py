@@ -13,8 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from lossweave import distributed
-from lossweave.backward import reached_leaves, weighted_root
-from lossweave.combiners import Combiner, Sum, build_combiner
+from lossweave.backward import (
+    Boundary,
+    gradient_root,
+    reached_leaves,
+    surroundings,
+    weighted_root,
+)
+from lossweave.combiners import Combiner, GradientCombiner, Sum, build_combiner
 from lossweave.errors import LossweaveError
 from lossweave.progress import Progress
 from lossweave.terms import TermMap
@@ -54,6 +60,12 @@ class TermNode(nn.Module):
         self.slots: list[int | str] = [
             name if isinstance(child, TermNode) else child for name, child in children.items()
         ]
+        for name, node in self.inner.items():
+            if isinstance(node, TermNode) and isinstance(node.combiner, GradientCombiner):
+                raise LossweaveError(
+                    f"terms: {type(node.combiner).__name__} combines gradients, so it can only "
+                    f"be the outermost combiner, not that of the nested term {name!r}"
+                )
         self.leaves = leaves
         self.flat = self.slots == list(range(leaves))
         if combiner.learns:
@@ -61,6 +73,7 @@ class TermNode(nn.Module):
             self.register_buffer("window_totals", torch.zeros(len(children)))
             self.register_buffer("window_counts", torch.zeros(len(children)))
         self._seen: tuple[Tensor, Tensor] | None = None
+        self._parts: dict[str, _Evaluated] = {}
 
     def inner_nodes(self) -> list["TermNode"]:
         """The inner nodes, typed."""
@@ -77,19 +90,50 @@ class TermNode(nn.Module):
             value, weights = self.combiner.combine(losses, present)
             return _Evaluated(value, weights, present.any())
         inner = {name: self._inner(name).evaluate(losses, present) for name in self.inner}
+        self._parts = inner
         at = [inner[s] if isinstance(s, str) else s for s in self.slots]
         values = torch.stack([a.value if isinstance(a, _Evaluated) else losses[a] for a in at])
         there = torch.stack([a.present if isinstance(a, _Evaluated) else present[a] for a in at])
         self._seen = values, there
         value, own = self.combiner.combine(values, there)
-        weights = torch.zeros_like(losses)
-        for k, a in enumerate(at):
-            if isinstance(a, _Evaluated):
+        return _Evaluated(value, self.leaf_weights(own), there.any())
+
+    def leaf_weights(self, own: Tensor) -> Tensor:
+        """The leaves' weights for weights of this node's terms, after :meth:`evaluate`."""
+        if self.flat:
+            return own
+        weights = torch.zeros(self.leaves, dtype=own.dtype, device=own.device)
+        for k, slot in enumerate(self.slots):
+            if isinstance(slot, str):
                 # A weight of 0 keeps an inner infinity out (0 * inf would be nan).
-                weights = weights + (own[k] * a.weights).masked_fill(own[k] == 0, 0)
+                inner = self._parts[slot].weights
+                weights = weights + (own[k] * inner).masked_fill(own[k] == 0, 0)
             else:
-                weights[a] = own[k]
-        return _Evaluated(value, weights, there.any())
+                weights[slot] = own[k]
+        return weights
+
+    def attached(self, leaves: Sequence[Tensor | None]) -> list[Tensor | None]:
+        """This node's terms as attached scalars, after :meth:`evaluate`; None where absent."""
+        terms: list[Tensor | None] = []
+        for slot in self.slots:
+            if isinstance(slot, int):
+                terms.append(leaves[slot])
+                continue
+            part = self._parts[slot]
+            used = [k for k in self._inner(slot).all_leaves() if leaves[k] is not None]
+            parts = [x for k in used if (x := leaves[k]) is not None]
+            weights = [part.weights[k] for k in used]
+            terms.append(
+                weighted_root(part.value, torch.stack(weights), parts) if parts else None
+            )
+        return terms
+
+    def all_leaves(self) -> list[int]:
+        """The leaves below this node, in order."""
+        found: list[int] = []
+        for slot in self.slots:
+            found.extend([slot] if isinstance(slot, int) else self._inner(slot).all_leaves())
+        return sorted(found)
 
     def active_leaves(self) -> list[bool]:
         """Which leaves take part in this update."""
@@ -200,6 +244,12 @@ class LossCombination(nn.Module):
         self._masks: dict[tuple[Any, ...], Tensor] = {}
         self._last: tuple[Tensor, Tensor] | None = None
         self._plain: dict[str, Tensor] = {}
+        self._warned = False
+        combiner = node.combiner
+        #: Where gradients are combined; None for functions of the losses' values.
+        self.boundary = (
+            Boundary(combiner.boundary) if isinstance(combiner, GradientCombiner) else None
+        )
         if on_nonfinite == "skip":  # saved, for checkpoints inside an accumulation window
             self.register_buffer("window_skipped", torch.zeros(1))
 
@@ -251,13 +301,20 @@ class LossCombination(nn.Module):
         """Called by the framework's hook before every training iteration."""
         self._progress = progress
 
-    def forward(self, entries: Mapping[str, Tensor], stock_total: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        entries: Mapping[str, Tensor],
+        stock_total: Tensor | None = None,
+        model: nn.Module | None = None,
+    ) -> Tensor:
         """The scalar to be optimised.
 
         Args:
             entries: the raw losses by name, each reduced to a scalar as the framework does it.
             stock_total: the framework's own sum of them, returned as it is where the combiner
                 is the plain sum.
+            model: the model whose losses these are; with several processes, combiners of
+                gradients need it to know the parameters in one order.
 
         Returns:
             An attached scalar, shape ``()``, float32 or float64.
@@ -276,9 +333,11 @@ class LossCombination(nn.Module):
             return stock_total
         device_type = next(iter(entries.values())).device.type
         with torch.autocast(device_type, enabled=False):
-            return self._combine(entries, progress)
+            return self._combine(entries, progress, model)
 
-    def _combine(self, entries: Mapping[str, Tensor], progress: Progress) -> Tensor:
+    def _combine(
+        self, entries: Mapping[str, Tensor], progress: Progress, model: nn.Module | None
+    ) -> Tensor:
         leaves, extras = self._leaves(entries)
         local, present = self._vector(leaves, extras)
         dtype = local.dtype
@@ -290,6 +349,8 @@ class LossCombination(nn.Module):
         self._last = losses, weights
         if torch.is_grad_enabled():  # else somebody only looks, at a validation loss say
             self.node.learn(progress, skip=self._skipping)
+            if self.boundary is not None and not self._skipping:
+                return self._combine_gradients(leaves, extras, value, model)
 
         # DDP waits for every parameter, so there inactive terms stay attached, with weight 0,
         # as they do where nothing else is left to run a backward through.
@@ -316,6 +377,64 @@ class LossCombination(nn.Module):
         if held and (attach_all or progress.accumulation > 1):
             self._note_reach(leaves, active, extras)
         return root
+
+    def _combine_gradients(
+        self,
+        leaves: Sequence[Tensor | None],
+        extras: Sequence[Tensor],
+        value: Tensor,
+        model: nn.Module | None,
+    ) -> Tensor:
+        combiner = self.node.combiner
+        assert isinstance(combiner, GradientCombiner) and self.boundary is not None
+        if model is None and distributed.world_size() > 1:
+            raise LossweaveError(f"{self.label} needs the model where several processes train")
+        terms = [x if x is None or x.requires_grad else None for x in self.node.attached(leaves)]
+        plain = _added(list(extras)) if extras else None
+        if plain is not None:
+            value = value + plain.detach().to(value.dtype)
+            plain = plain if plain.requires_grad else None
+        if not combiner.computes:
+            combiner.applied = None
+            self.boundary.take([])
+            chosen = combiner.kept_weights(value)
+            self._last = self._last and (self._last[0], self.node.leaf_weights(chosen))
+            present = [k for k, term in enumerate(terms) if term is not None]
+            attached = [term for term in terms if term is not None]
+            weights = [chosen[k] for k in present]
+            if plain is not None:
+                attached.append(plain)
+                weights.append(torch.ones_like(value))
+            return weighted_root(value, torch.stack(weights), attached) if attached else value
+        tensors = self.boundary.take(terms)
+        around = surroundings(terms, plain, tensors)
+        named = {} if model is None else {id(p): n for n, p in model.named_parameters()}
+        position = {id(leaf): len(around.boundary) + i for i, leaf in enumerate(around.leaves)}
+
+        def who(leaf: Tensor) -> str:
+            at = position[id(leaf)]
+            by = [t for t, reached in zip(combiner.terms, around.terms, strict=True)
+                  if at in reached]  # fmt: skip
+            return f"the term {by[0]!r}" if by else "a loss that belongs to no term"
+
+        self.boundary.check(around.boundary, around.leaves, who, named)
+        self._warn_of_unrelated(around.unrelated(), combiner)
+        parameters = around.leaves if model is None else [
+            p for p in model.parameters() if p.requires_grad
+        ]  # fmt: skip
+        return gradient_root(value, terms, plain, around, parameters, combiner)
+
+    def _warn_of_unrelated(
+        self, pairs: Sequence[tuple[int, int]], combiner: GradientCombiner
+    ) -> None:
+        if pairs and not self._warned:
+            self._warned = True
+            names = " or ".join(f"{combiner.terms[a]} with {combiner.terms[b]}" for a, b in pairs)
+            self.say(
+                f"at boundary={combiner.boundary!r} the gradients of some terms have nothing in "
+                f"common ({names}), so they are not reconciled with each other; a boundary "
+                "further down ('features', 'parameters') would"
+            )
 
     def _leaves(self, entries: Mapping[str, Tensor]) -> tuple[list[Tensor | None], list[Tensor]]:
         assignment = self.terms.assign(entries)
@@ -436,10 +555,24 @@ class LossCombination(nn.Module):
         else:
             both = torch.cat(self._last).tolist()
             values, weights = both[: len(self.names)], both[len(self.names) :]
+            applied = getattr(self.node.combiner, "applied", None)
+            if applied is not None:  # known since the backward pass
+                own = torch.tensor(applied).to(self._last[0])
+                known = self.node.leaf_weights(own).tolist()
+                weights = [0.0 if w == 0 else x for w, x in zip(weights, known, strict=True)]
         return {
             name: {"value": value, "weight": weight}
             for name, value, weight in zip(self.names, values, weights, strict=True)
         }
+
+    def gradient_measures(self) -> dict[str, float]:
+        """What a combiner of gradients learned on the way, for logs; empty for others.
+
+        See :meth:`lossweave.combiners.GradientCombiner.measures`. Nothing is read from the
+        device.
+        """
+        combiner = self.node.combiner
+        return combiner.measures() if isinstance(combiner, GradientCombiner) else {}
 
     def held(self, parameters: Iterable[Tensor]) -> list[Tensor]:
         """The parameters that only inactive terms reach, on any rank, in this update.

@@ -5,12 +5,17 @@ from typing import Any
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["average_", "gather_objects", "sum_", "world_size"]
+__all__ = ["average_", "gather_objects", "rank", "sum_", "world_size"]
 
 
 def world_size() -> int:
     """Number of processes that train together (1 without a process group)."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """This process's number (0 without a process group)."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
 def sum_(tensor: Tensor) -> Tensor:

@@ -7,12 +7,15 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
+import typing_extensions
+
 from lossweave.combiners.base import Combiner
 from lossweave.errors import LossweaveError
 
 __all__ = ["build_combiner", "combiner_class", "combiner_names", "register_combiner"]
 
 _COMBINERS: dict[str, type[Combiner]] = {}
+_KEYWORD = inspect.Parameter.KEYWORD_ONLY
 _C = TypeVar("_C", bound=type[Combiner])
 
 
@@ -105,6 +108,17 @@ temperature, period (did you mean 'temperature'?)
 def _check_arguments(cls: type[Combiner], arguments: Mapping[str, Any]) -> None:
     own = cls.__init__ is not Combiner.__init__  # nn.Module's takes anything, ours nothing
     parameters = dict(inspect.signature(cls).parameters) if own else {}
+    try:
+        hints = typing.get_type_hints(cls.__init__) if own else {}
+    except NameError:  # a user's class whose annotations name what is imported for typing only
+        hints = {}
+    for name in [n for n, p in parameters.items() if p.kind is p.VAR_KEYWORD]:
+        unpacked = typing.get_args(hints.get(name))
+        if unpacked and typing_extensions.is_typeddict(unpacked[0]):  # **options: Unpack[Options]
+            del parameters[name]
+            for key, hint in typing.get_type_hints(unpacked[0]).items():
+                parameters[key] = inspect.Parameter(key, _KEYWORD, default=None)
+                hints[key] = hint
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for name in arguments:
         if name not in parameters and not takes_any:
@@ -119,12 +133,6 @@ def _check_arguments(cls: type[Combiner], arguments: Mapping[str, Any]) -> None:
         )
         if needed and name not in arguments:
             raise LossweaveError(f"{cls.__name__} needs the argument {name!r}")
-    if not own:
-        return
-    try:
-        hints = typing.get_type_hints(cls.__init__)
-    except NameError:  # a user's class whose annotations name what is imported for typing only
-        return
     for name, value in arguments.items():
         if name in hints and not _fits(value, hints[name]):
             raise LossweaveError(

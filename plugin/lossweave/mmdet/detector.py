@@ -11,7 +11,7 @@ from mmdet.models.dense_heads import RPNHead
 from mmdet.models.dense_heads import SSDHead as StockSSDHead
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from lossweave.combination import LossCombination, build_combination
 from lossweave.errors import LossweaveError
@@ -46,15 +46,36 @@ class CombinedLossMixin:
         if not torch.is_grad_enabled():
             return total, log_vars
         entries = {name: log_vars[name] for name in losses if "loss" in name}
-        root = self.loss_combination(entries, total)
+        root = self.loss_combination(entries, total, self)
         if root is not total:
             log_vars["loss"] = root.detach()
         return root, log_vars
 
 
+class CaughtMixin(CombinedLossMixin):
+    """What it adds where gradients are combined above the parameters: the boundary is caught."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The base class's, watched for the boundary's tensors."""
+        boundary = self.loss_combination.boundary
+        assert boundary is not None and isinstance(self, nn.Module)
+        with boundary.caught(self):
+            return super().forward(*args, **kwargs)  # type: ignore[misc]
+
+    def extract_feat(self, *args: Any, **kwargs: Any) -> Any:
+        """The base class's; while training the heads get aliases of what it returns."""
+        boundary = self.loss_combination.boundary
+        features = super().extract_feat(*args, **kwargs)  # type: ignore[misc]
+        return features if boundary is None else boundary.features(features)
+
+
 @cache
-def combined_class(base: type) -> type:
+def combined_class(base: type, caught: bool = False) -> type:
     """The subclass of a detector class whose losses are combined; one per base class.
+
+    Args:
+        base: the detector class.
+        caught: whether its forward is watched for the tensors of a boundary.
 
     Raises:
         LossweaveError: the class is no MMEngine model, or is combined already.
@@ -63,12 +84,18 @@ def combined_class(base: type) -> type:
         raise LossweaveError(f"base_detector={base.__name__!r} is not a detector (a BaseModel)")
     if issubclass(base, CombinedLossMixin):
         raise LossweaveError(f"base_detector={base.__name__!r} is a combined detector already")
+    if caught and not hasattr(base, "extract_feat"):
+        raise LossweaveError(
+            f"base_detector={base.__name__!r} has no extract_feat; use boundary='parameters'"
+        )
     body = {"__module__": __name__, "__doc__": base.__doc__}
-    return _CombinedMeta(f"Combined{base.__name__}", (CombinedLossMixin, base), body)
+    mixin = CaughtMixin if caught else CombinedLossMixin
+    return _CombinedMeta(f"Combined{base.__name__}", (mixin, base), body)
 
 
 def _reduce_class(made: type) -> tuple[Any, ...]:
-    return combined_class, (made.__bases__[1],)
+    mixin, base = made.__bases__
+    return combined_class, ((base, True) if mixin is CaughtMixin else (base,))
 
 
 copyreg.pickle(_CombinedMeta, _reduce_class)  # type: ignore[arg-type]
@@ -110,10 +137,11 @@ def CombinedLossDetector(
             default_hooks = dict(lossweave=dict(type='lossweave.CombinerHook'))
     """
     base = _resolve(base_detector) if isinstance(base_detector, str) else base_detector
-    made = combined_class(base)
-    # Wrong options end here, before the detector is built.
     options: dict[str, Any] = dict(extra=extra, on_nonfinite=on_nonfinite, hook_line=HOOK_LINE)
-    build_combination(combiner, terms, **options)
+    # Wrong options end here, before the detector is built.
+    boundary = build_combination(combiner, terms, **options).boundary
+    caught = boundary is not None and boundary.needs_forward
+    made = combined_class(base, True) if caught else combined_class(base)
     detector = made(**_able_to_predict(kwargs))
     rpn = bool(getattr(detector, "with_rpn", False))
     rpn = rpn or isinstance(getattr(detector, "bbox_head", None), RPNHead)

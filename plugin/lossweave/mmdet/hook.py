@@ -182,6 +182,8 @@ class CombinerHook(Hook):
                 name = term.replace(".", "_") + suffix
                 runner.message_hub.update_scalar(f"train/term_{name}", found["value"])
                 runner.message_hub.update_scalar(f"train/weight_{name}", found["weight"])
+            for name, measure in combination.gradient_measures().items():
+                runner.message_hub.update_scalar(f"train/{name}{suffix}", measure)
             if combination.on_nonfinite == "skip":
                 runner.message_hub.update_scalar("train/skipped_updates", self._skipped)
 

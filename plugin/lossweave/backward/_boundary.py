@@ -1,0 +1,274 @@
+"""Where the terms' gradients are combined: the boundary, caught during a model's forward."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lossweave import distributed
+from lossweave.backward._graph import following, reach
+from lossweave.errors import LossweaveError
+
+__all__ = ["Boundary"]
+
+_Caught = tuple[str, Tensor]  # a module, and an alias of what a call of it returned
+
+
+class Boundary:
+    """The tensors at which the terms' gradients are combined.
+
+    A boundary tensor is caught as an ALIAS that all that follows consumes. Where one boundary
+    tensor is computed from another (the P7 of a feature pyramid from its P6), the gradient
+    with respect to the alias is then what comes from the heads alone.
+
+    - ``parameters``: no tensor but the shared parameters themselves.
+    - ``features``: what the model hands to :meth:`features`.
+    - ``representation``: the last tensors that two or more terms share. The first forward
+      catches what every module above the features returns; of these, those are kept that the
+      terms' graphs part behind. Where nothing above the features is shared, it is these.
+    - names of modules, or patterns of :mod:`fnmatch`: what these modules return.
+
+    Args:
+        where: as above.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 2))
+        >>> boundary = Boundary(["1"])
+        >>> with boundary.caught(model):
+        ...     losses = model(torch.ones(1, 2)).sum(0).unbind()
+        >>> [tuple(tensor.shape) for tensor in boundary.take(losses)]
+        [(1, 3)]
+    """
+
+    def __init__(self, where: str | Sequence[str]) -> None:
+        self.where = where
+        #: The modules found for 'representation'; empty where it comes down to the features.
+        self.found: tuple[str, ...] | None = None
+        self._above: set[int] = set()
+        self._forget()
+
+    @property
+    def needs_features(self) -> bool:
+        """Whether the model's features must be handed to :meth:`features`."""
+        return self.where in ("features", "representation")
+
+    @property
+    def needs_forward(self) -> bool:
+        """Whether forward must run inside :meth:`caught`."""
+        return self.where != "parameters"
+
+    # ----------------------------------------------------------------- during the forward
+
+    @contextmanager
+    def caught(self, model: nn.Module) -> Iterator[None]:
+        """Catch the boundary's tensors while the model's training forward runs.
+
+        Hooks are there for this time only, so nothing of them is copied or saved.
+
+        Raises:
+            LossweaveError: a pattern matches no module.
+        """
+        self._forget()
+        if not torch.is_grad_enabled() or self.where in ("parameters", "features"):
+            yield
+            return
+        self._open = self.where != "representation"
+        handles = [
+            module.register_forward_hook(self._hook(name))
+            for name, module in self._watched(model).items()
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def features(self, features: Any) -> Any:
+        """Take note of the model's features; what it returns is to be used in their place."""
+        if not torch.is_grad_enabled() or not self.needs_features:
+            return features
+        self._open = True
+        if self.found:
+            return features
+        return _aliased(features, self._features.append)
+
+    def _hook(self, name: str) -> Callable[..., Any]:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
+            if not self._open or not torch.is_grad_enabled():
+                return None
+            return _aliased(output, lambda alias: self._caught.append((name, alias)))
+
+        return hook
+
+    def _watched(self, model: nn.Module) -> dict[str, nn.Module]:
+        modules = {name: module for name, module in model.named_modules() if name}
+        if self.where == "representation":
+            if self.found is None:
+                return modules
+            return {name: modules[name] for name in self.found}
+        chosen: dict[str, nn.Module] = {}
+        for pattern in self.where:
+            matching = {n: m for n, m in modules.items() if fnmatchcase(n, pattern)}
+            if not matching:
+                near = get_close_matches(pattern, modules, n=3, cutoff=0.4)
+                hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+                raise LossweaveError(f"boundary: no module matches {pattern!r}{hint}")
+            chosen.update(matching)
+        return chosen
+
+    def _forget(self) -> None:
+        self._open = False
+        self._features: list[Tensor] = []
+        self._caught: list[_Caught] = []
+
+    # ------------------------------------------------------------------ after the forward
+
+    def take(self, terms: Sequence[Tensor | None]) -> list[Tensor]:
+        """The boundary's tensors of the forward that made these terms, once.
+
+        With 'representation' the first call is a collective: all ranks agree on the modules.
+
+        Args:
+            terms: attached scalars; None where a term is absent.
+
+        Raises:
+            LossweaveError: the boundary was not caught, or one of its tensors is computed
+                from another.
+        """
+        features, caught = self._features, self._caught
+        self._forget()
+        if self.where == "parameters":
+            return []
+        if self.where == "features":
+            return features
+        if self.where == "representation":
+            if self.found is None:
+                self.found = self._agreed(_parting(terms, features, caught), terms)
+            if not self.found:
+                return features
+            return [alias for name, alias in caught if name in self.found]
+        tensors = [alias for _, alias in caught]
+        self._refuse_nested(caught)
+        return tensors
+
+    def _agreed(self, own: tuple[str, ...], terms: Sequence[Tensor | None]) -> tuple[str, ...]:
+        # The rank that had most terms knows best.
+        count = sum(term is not None and term.requires_grad for term in terms)
+        return max(distributed.gather_objects((count, own)), key=lambda found: found[0])[1]
+
+    def _refuse_nested(self, caught: Sequence[_Caught]) -> None:
+        """Names of modules may be chosen such that one's output feeds another's."""
+        if self._above:  # seen before
+            return
+        nodes = {alias.grad_fn: name for name, alias in caught}
+        for name, alias in caught:
+            below = reach(following(alias.grad_fn, 0)).nodes
+            for node, other in nodes.items():
+                if node in below:
+                    raise LossweaveError(
+                        f"boundary: what {name!r} returns is computed from what {other!r} "
+                        "returns; name one of them"
+                    )
+
+    def check(
+        self,
+        tensors: Sequence[Tensor],
+        leaves: Sequence[Tensor],
+        who: Callable[[Tensor], str],
+        names: Mapping[int, str],
+    ) -> None:
+        """Refuse a boundary that a term goes around.
+
+        Args:
+            tensors: the boundary's.
+            leaves: what is reached without passing it.
+            who: tells which term reaches a leaf.
+            names: of parameters, by ``id``.
+
+        Raises:
+            LossweaveError: a leaf is reached both ways; names its module.
+        """
+        fresh = {id(leaf): leaf for leaf in leaves if id(leaf) not in self._above}
+        if not tensors or not fresh:
+            return
+        below = {id(leaf) for leaf in reach(tensors).leaves}
+        for key, leaf in fresh.items():
+            if key in below:
+                module = names.get(key, "a tensor").rpartition(".")[0] or names.get(key, "a tensor")
+                raise LossweaveError(
+                    f"boundary={self.where!r} lies above {module!r}, which {who(leaf)} reaches "
+                    "around it as well; choose a boundary that all its paths cross, or "
+                    "boundary='parameters'"
+                )
+        self._above.update(fresh)
+
+    # --------------------------------------------------------------------------- copies
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"where": self.where, "found": self.found}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.where, self.found = state["where"], state["found"]
+        self._above = set()
+        self._forget()
+
+
+def _aliased(value: Any, note: Callable[[Tensor], None]) -> Any:
+    """The value with every differentiable tensor in it replaced by an alias that is noted."""
+    if isinstance(value, Tensor):
+        if not value.requires_grad or value.is_leaf:
+            return value
+        alias = value.view_as(value)
+        note(alias)
+        return alias
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(_aliased(part, note) for part in value))
+    if type(value) in (tuple, list):
+        return type(value)(_aliased(part, note) for part in value)
+    if type(value) is dict:
+        return {key: _aliased(part, note) for key, part in value.items()}
+    return value
+
+
+def _parting(
+    terms: Sequence[Tensor | None], features: Sequence[Tensor], caught: Sequence[_Caught]
+) -> tuple[str, ...]:
+    """The modules behind whose outputs the terms' graphs part; empty for the features.
+
+    Every path from a term into what two terms share must cross one of them, none of them may
+    be computed from another, and each must count in all its calls (a ReLU that is called
+    behind every layer does not, the last layer does).
+    """
+    bottom = {alias.grad_fn for alias in features}
+    walks = [reach([term], bottom) for term in terms if term is not None]
+    times: dict[Any, int] = {}
+    for walk in walks:
+        for node in walk.nodes | set(walk.cut):
+            times[node] = times.get(node, 0) + 1
+    parting: set[Any] = set()
+    for walk in walks:
+        for node in walk.nodes:
+            if times[node] == 1:
+                parting.update(n for n, _ in following(node, 0) if times.get(n, 0) > 1)
+    owner = {alias.grad_fn: name for name, alias in caught if alias.grad_fn in times}
+    calls: dict[str, set[Any]] = {}
+    for node, name in owner.items():
+        calls.setdefault(name, set()).add(node)
+    while True:
+        eligible = {node for node, name in owner.items() if name in calls}
+        hits = set(reach(((node, 0) for node in parting), eligible | bottom).cut)
+        if not hits or hits & bottom:
+            return ()
+        partly = {owner[node] for node in hits if calls[owner[node]] - hits}
+        if not partly:
+            break
+        for name in partly:
+            del calls[name]
+    for node in hits:
+        if reach(following(node, 0), hits).cut:
+            return ()
+    return tuple(sorted({owner[node] for node in hits}))

@@ -1,0 +1,359 @@
+"""The gradient root: each term's own gradient, combined where the terms meet."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from lossweave import distributed
+from lossweave.backward._graph import reach
+from lossweave.errors import LossweaveError
+
+__all__ = ["Method", "Surroundings", "gradient_root", "surroundings"]
+
+#: Tensors are gathered up to this many elements before their inner products are taken and
+#: their rows are sent, so that many small ones cost as little as a few large ones.
+_BUCKET = 1 << 20
+
+
+class Method(Protocol):
+    """What the root asks of a combiner."""
+
+    @property
+    def private(self) -> str:
+        """'plain' or 'weighted': what becomes of tensors that only one term reaches."""
+
+    @property
+    def elementwise(self) -> bool:
+        """Whether rows are combined element by element (:meth:`mix`), not by a weight each."""
+
+    def weights_of(self, gramian: Tensor) -> list[float]:
+        """The K weights for a K x K Gramian, float64, on the CPU."""
+
+    def mix(self, rows: Sequence[Tensor], key: int) -> Tensor:
+        """One tensor's K rows, combined; the key tells tensors (and ranks, where those have
+        tensors of their own) apart."""
+
+
+class Surroundings(NamedTuple):
+    """What the terms reach from above, down to the boundary and down to the leaves.
+
+    Args:
+        boundary: the boundary's tensors that some term reaches.
+        leaves: the leaf tensors that something reaches without passing the boundary.
+        terms: per term, the positions in ``(*boundary, *leaves)`` of what it reaches.
+        plain: the same for the entries that belong to no term.
+    """
+
+    boundary: list[Tensor]
+    leaves: list[Tensor]
+    terms: list[list[int]]
+    plain: list[int]
+
+    def unrelated(self) -> list[tuple[int, int]]:
+        """Pairs of terms (both of which reach something) that have nothing in common."""
+        sets = [set(t) for t in self.terms]
+        return [
+            (a, b)
+            for a in range(len(sets))
+            for b in range(a + 1, len(sets))
+            if sets[a] and sets[b] and not sets[a] & sets[b]
+        ]
+
+
+def surroundings(
+    terms: Sequence[Tensor | None], plain: Tensor | None, boundary: Sequence[Tensor]
+) -> Surroundings:
+    """Find what the terms reach.
+
+    Args:
+        terms: K attached scalars; None (or a detached one) where a term is absent.
+        plain: the sum of the entries that belong to no term.
+        boundary: the tensors at which the terms' gradients are combined.
+
+    Raises:
+        LossweaveError: a reentrant activation checkpoint stands above the boundary.
+
+    Example:
+        >>> x, y = (torch.ones(2, requires_grad=True) for _ in range(2))
+        >>> found = surroundings([(x * y).sum(), (2 * x).sum()], None, [])
+        >>> len(found.leaves), found.terms
+        (2, [[0, 1], [1]])
+    """
+    cut = {tensor.grad_fn: tensor for tensor in boundary if tensor.grad_fn is not None}
+    walks = [reach([] if term is None else [term], cut) for term in (*terms, plain)]
+    if any(walk.reentrant for walk in walks):
+        raise LossweaveError(
+            "a reentrant activation checkpoint cannot be differentiated to the parameters "
+            "inside it term by term; use boundary='features' where it lies below the heads, or "
+            "checkpoint with use_reentrant=False"
+        )
+    met = {node for walk in walks for node in walk.cut}
+    tensors = [tensor for node, tensor in cut.items() if node in met]
+    leaves: dict[int, Tensor] = {}
+    for walk in walks:
+        leaves.update((id(leaf), leaf) for leaf in walk.leaves)
+    place: dict[Any, int] = {tensor.grad_fn: i for i, tensor in enumerate(tensors)}
+    place.update((key, len(tensors) + i) for i, key in enumerate(leaves))
+    reached = [
+        sorted({*(place[n] for n in walk.cut), *(place[id(leaf)] for leaf in walk.leaves)})
+        for walk in walks
+    ]
+    return Surroundings(tensors, list(leaves.values()), reached[:-1], reached[-1])
+
+
+def gradient_root(
+    value: Tensor,
+    terms: Sequence[Tensor | None],
+    plain: Tensor | None,
+    around: Surroundings,
+    parameters: Sequence[Tensor],
+    method: Method,
+) -> Tensor:
+    r"""A scalar whose backward combines the terms' gradients at a boundary.
+
+    Backward runs one pass per term, from the term down to the boundary and to the leaves
+    above it, with the gradient that came in, so a loss scaler's factor and the division by
+    accumulated iterations reach every half-precision gradient. With :math:`J` the K rows over
+    the boundary and over the leaves that two or more terms reach, divided by that factor, the
+    Gramian :math:`G = J J^\top` is summed up tensor by tensor in float64; the method turns it
+    into K weights, and each tensor gets :math:`\sum_k w_k g_k`. A leaf that one term reaches
+    gets that term's gradient, as it is or weighted. What follows below the boundary is one
+    ordinary backward. The terms' graph is released with the last pass.
+
+    With several ranks, rows of shared parameters are averaged over the ranks first; the
+    Gramians of boundary tensors, which belong to a rank's own batch, are summed and divided
+    by the squared number of ranks. The collectives are the same on every rank, whatever its
+    batch holds.
+
+    Args:
+        value: the scalar's value, detached, shape ``()``.
+        terms: K attached scalars; None where a term is absent.
+        plain: an attached scalar whose gradient is added as it is.
+        around: what :func:`surroundings` found for them.
+        parameters: the model's parameters, in an order that all ranks share.
+        method: what makes weights of the Gramian.
+
+    Example:
+        >>> class Mean:
+        ...     private, elementwise = "plain", False
+        ...     def weights_of(self, gramian):
+        ...         return [1 / len(gramian)] * len(gramian)
+        >>> x = torch.ones(2, requires_grad=True)
+        >>> terms = [(3 * x).sum(), (5 * x).sum()]
+        >>> root = gradient_root(torch.tensor(16.0), terms, None,
+        ...                      surroundings(terms, None, []), [x], Mean())
+        >>> root.backward()
+        >>> x.grad
+        tensor([4., 4.])
+    """
+    job = _Job(list(terms), plain, around, list(parameters), method)
+    return _GradientRoot.apply(value, job, *around.boundary, *around.leaves)
+
+
+class _GradientRoot(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, job: "_Job", *tensors: Tensor) -> Tensor:
+        ctx.job = job
+        return value.clone()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        job, ctx.job = ctx.job, None  # what the job holds goes when it is done
+        if job is None:
+            raise RuntimeError(
+                "the terms' graph was released by the first backward through their combination"
+            )
+        with torch.autocast(grads[0].device.type, enabled=False):
+            return None, None, *job.run(grads[0])
+
+
+class _Job:
+    """One backward through the root.
+
+    ``rows[i][k]`` is term k's gradient of tensor i, K standing for the plain entries. Tensors
+    are the boundary's, then the leaves; what is freed is popped.
+    """
+
+    def __init__(
+        self,
+        terms: list[Tensor | None],
+        plain: Tensor | None,
+        around: Surroundings,
+        parameters: list[Tensor],
+        method: Method,
+    ) -> None:
+        self.roots = [*terms, plain]
+        self.count = len(terms)
+        self.around = around
+        self.tensors = [*around.boundary, *around.leaves]
+        self.parameters = parameters
+        self.method = method
+        self.ranks = distributed.world_size()
+        self.rows: list[dict[int, Tensor]] = [{} for _ in self.tensors]
+
+    def run(self, scale: Tensor) -> list[Tensor | None]:
+        """The combined gradient of every tensor, times ``scale``."""
+        self._differentiate(scale)
+        shared, share = self._agree(scale.device)
+        gramian = self._gramian(shared, scale)
+        weights = self.method.weights_of(gramian)
+        results: list[Tensor | None] = []
+        edge = len(self.around.boundary)
+        number = {id(parameter): p for p, parameter in enumerate(self.parameters)}
+        for i, tensor in enumerate(self.tensors):
+            rows, self.rows[i] = self.rows[i], {}
+            if i < edge:
+                key: int | None = 2 * (self.ranks * i + distributed.rank()) + 1
+            else:
+                key = 2 * number.get(id(tensor), i) if i in shared else None
+            results.append(self._combined(rows, weights, key, tensor, share.get(i, 1.0)))
+        return results
+
+    def _differentiate(self, scale: Tensor) -> None:
+        wanted = [*self.around.terms, self.around.plain]
+        passes = [k for k, indexes in enumerate(wanted) if indexes]
+        for k in passes:
+            root = self.roots[k]
+            assert root is not None
+            grads = torch.autograd.grad(
+                root,
+                [self.tensors[i] for i in wanted[k]],
+                grad_outputs=scale.to(root.dtype).expand_as(root),
+                retain_graph=k != passes[-1],
+                allow_unused=True,
+            )
+            self.roots[k] = None
+            for i, grad in zip(wanted[k], grads, strict=True):
+                if grad is not None:
+                    self.rows[i][k] = grad.to_dense() if grad.is_sparse else grad
+        self.roots = []
+
+    def _agree(self, device: torch.device) -> tuple[dict[int, list[int]], dict[int, float]]:
+        """Which leaves are shared, on all ranks alike.
+
+        Returns:
+            By position, in the same order on every rank, the terms that reach a shared leaf
+            on any rank; and the factors of leaves that not every rank reaches, whose average
+            over the ranks DDP is going to take as if it were 0 there. Negative positions
+            stand for parameters that this rank does not reach.
+        """
+        edge = len(self.around.boundary)
+        if self.ranks == 1:
+            alone = {}
+            for i in range(edge, len(self.tensors)):
+                terms = [k for k in self.rows[i] if k < self.count]
+                if len(terms) > 1:
+                    alone[i] = terms
+            return alone, {}
+        place = {id(leaf): edge + i for i, leaf in enumerate(self.around.leaves)}
+        flags = torch.zeros(self.count + 1, len(self.parameters))
+        for p, parameter in enumerate(self.parameters):
+            if id(parameter) in place:
+                flags[-1, p] = 1
+                for k in self.rows[place[id(parameter)]]:
+                    if k < self.count:
+                        flags[k, p] = 1
+        found = distributed.sum_(flags.to(device)).tolist()
+        shared: dict[int, list[int]] = {}
+        share: dict[int, float] = {}
+        for p, parameter in enumerate(self.parameters):
+            terms = [k for k in range(self.count) if found[k][p] > 0]
+            if len(terms) > 1:
+                i = place.get(id(parameter), -1 - p)
+                shared[i] = terms
+                share[i] = self.ranks / max(found[-1][p], 1.0)
+        return shared, share
+
+    def _gramian(self, shared: Mapping[int, Sequence[int]], scale: Tensor) -> Tensor:
+        size = self.count
+        options: dict[str, Any] = {"dtype": torch.float64, "device": scale.device}
+        total = torch.zeros(size, size, **options)
+        for bucket in self._buckets(list(shared)):
+            total += _inner_products(self._stacked(bucket, average=True))
+        total /= self.ranks  # equal on all ranks; the sum below gives it back, with equal bits
+        own = torch.zeros_like(total)
+        for bucket in self._buckets(range(len(self.around.boundary))):
+            own += _inner_products(self._stacked(bucket, average=False))
+        total = distributed.sum_(total + own / self.ranks**2)
+        return (total / scale.double().square()).cpu()
+
+    def _like(self, i: int) -> Tensor:
+        return self.tensors[i] if i >= 0 else self.parameters[-1 - i]
+
+    def _buckets(self, indexes: Sequence[int]) -> Iterator[list[int]]:
+        bucket: list[int] = []
+        held = 0
+        for i in indexes:
+            like = self._like(i)
+            same = not bucket or self._like(bucket[0]).dtype == like.dtype
+            if bucket and (held + like.numel() > _BUCKET or not same):
+                yield bucket
+                bucket, held = [], 0
+            bucket.append(i)
+            held += like.numel()
+        if bucket:
+            yield bucket
+
+    def _stacked(self, bucket: Sequence[int], average: bool) -> Tensor:
+        """The terms' rows over some tensors, shape (K, n); averaged over the ranks on demand."""
+        likes = [self._like(i) for i in bucket]
+        rows = []
+        for k in range(self.count):
+            parts = []
+            for i, like in zip(bucket, likes, strict=True):
+                grad = self.rows[i].get(k) if i >= 0 else None
+                parts.append(torch.zeros_like(like).flatten() if grad is None else grad.flatten())
+            rows.append(torch.cat(parts) if len(parts) > 1 else parts[0])
+        stacked = torch.stack(rows)
+        if not average or self.ranks == 1:
+            return stacked
+        distributed.average_(stacked)
+        start = 0
+        for i, like in zip(bucket, likes, strict=True):
+            if i >= 0:
+                for k in range(self.count):
+                    part = stacked[k, start : start + like.numel()]
+                    self.rows[i][k] = part.view(like.shape)
+            start += like.numel()
+        return stacked
+
+    def _combined(
+        self,
+        rows: dict[int, Tensor],
+        weights: Sequence[float],
+        key: int | None,
+        like: Tensor,
+        share: float,
+    ) -> Tensor | None:
+        """One tensor's rows combined; the key is None where only one term reaches it."""
+        plain = rows.pop(self.count, None)
+        total: Tensor | None = None
+        if key is not None and self.method.elementwise and rows:
+            zero = torch.zeros_like(like)
+            total = self.method.mix([rows.get(k, zero) for k in range(self.count)], key)
+        else:
+            weighted = key is not None or self.method.private == "weighted"
+            precise = torch.promote_types(like.dtype, torch.float32)
+            for k in sorted(rows):
+                grad = rows.pop(k).to(precise)
+                if total is None:  # a new tensor: autograd may have handed out one twice
+                    total = grad * weights[k] if weighted else grad
+                else:
+                    total = total.add(grad, alpha=weights[k] if weighted else 1.0)
+        if total is not None and share != 1.0:
+            total = total * share
+        if plain is not None:
+            total = plain if total is None else total + plain
+        return None if total is None else total.to(like.dtype)
+
+
+def _inner_products(rows: Tensor) -> Tensor:
+    """``rows @ rows.T`` in float64, piece by piece: no tensor-wide copy in double, no TF32."""
+    total = torch.zeros(len(rows), len(rows), dtype=torch.float64, device=rows.device)
+    for piece in rows.split(_BUCKET, dim=1):
+        exact = piece.double()
+        total += exact @ exact.T
+    return total

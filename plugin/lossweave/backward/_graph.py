@@ -1,0 +1,108 @@
+"""Walks over the autograd graph: what is reached from where."""
+
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+__all__ = ["Reach", "following", "node_of", "reach", "reached_leaves"]
+
+_DDP_SINK = "_DDPSinkBackward"
+_REENTRANT = "CheckpointFunctionBackward"
+
+
+class Reach(NamedTuple):
+    """What a walk from some tensors met.
+
+    Args:
+        leaves: the leaf tensors, in the order in which they were met.
+        cut: the nodes of the cut at which the walk turned back.
+        nodes: every node walked over, the cut's left out.
+        reentrant: whether a reentrant activation checkpoint is among them.
+    """
+
+    leaves: list[Tensor]
+    cut: list[Any]
+    nodes: set[Any]
+    reentrant: bool
+
+
+def node_of(tensor: Tensor) -> Any:
+    """The node that a gradient with respect to the tensor is taken at (None for a leaf)."""
+    return tensor.grad_fn
+
+
+def following(node: Any, output: int) -> Iterator[tuple[Any, int]]:
+    """The edges that a backward follows out of one of a node's outputs.
+
+    With ``find_unused_parameters`` DDP passes all outputs of the model through one node;
+    each of them is followed to its own input there, or every loss would seem to reach what
+    any loss does.
+    """
+    edges = node.next_functions
+    if type(node).__name__ == _DDP_SINK:
+        edges = edges[output : output + 1]
+    return (edge for edge in edges if edge[0] is not None)
+
+
+def reach(roots: Iterable[Any], cut: Collection[Any] = ()) -> Reach:
+    """Walk the graph from the roots down to the leaves, or to a cut.
+
+    Args:
+        roots: attached tensors (others reach nothing), or edges ``(node, output)``.
+        cut: nodes that are not walked over.
+
+    Example:
+        >>> import torch
+        >>> a, b = (torch.ones(1, requires_grad=True) for _ in range(2))
+        >>> middle = a * 2
+        >>> found = reach([middle * b], cut=[middle.grad_fn])
+        >>> [leaf is b for leaf in found.leaves], len(found.cut)
+        ([True], 1)
+    """
+    found = Reach([], [], set(), False)
+    seen: set[Any] = set()
+    reentrant = False
+    stack: list[tuple[Any, int]] = []
+    for root in roots:
+        if not isinstance(root, Tensor):
+            stack.append(root)
+        elif root.grad_fn is not None:
+            stack.append((root.grad_fn, root.output_nr))
+        elif root.requires_grad:
+            found.leaves.append(root)
+    while stack:
+        node, output = stack.pop()
+        name = type(node).__name__
+        key = (node, output) if name == _DDP_SINK else node
+        if key in seen:
+            continue
+        seen.add(key)
+        if node in cut:
+            found.cut.append(node)
+            continue
+        found.nodes.add(node)
+        reentrant = reentrant or name == _REENTRANT
+        variable = getattr(node, "variable", None)
+        if variable is not None:
+            found.leaves.append(variable)
+        stack.extend(following(node, output))
+    return found._replace(reentrant=reentrant)
+
+
+def reached_leaves(roots: Iterable[Tensor]) -> list[Tensor]:
+    """The leaf tensors that a backward from any of the roots would reach.
+
+    What is computed inside a reentrant activation checkpoint is invisible from outside, so
+    leaves that are used only there are not listed.
+
+    Args:
+        roots: attached tensors; detached ones reach nothing.
+
+    Example:
+        >>> import torch
+        >>> a, b = (torch.ones(1, requires_grad=True) for _ in range(2))
+        >>> [leaf is a for leaf in reached_leaves([a * b.detach()])]
+        [True]
+    """
+    return reach([root for root in roots if root.grad_fn is not None]).leaves
