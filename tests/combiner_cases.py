@@ -1,4 +1,4 @@
-"""How the tests make, feed and run every registered combiner."""
+"""How the tests make, feed and run every registered combiner of loss values."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -6,7 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lossweave.combiners import Combined, Combiner, build_combiner, combiner_class, combiner_names
+from lossweave.combiners import (
+    Combined,
+    Combiner,
+    GradientCombiner,
+    build_combiner,
+    combiner_class,
+    combiner_names,
+)
 from lossweave.progress import Progress
 
 TERMS = ("a", "b", "c")
@@ -55,7 +62,16 @@ CASES: dict[str, Callable[[Sequence[str]], dict[str, Any]]] = {
 
 
 def registered() -> list[str]:
-    """The package's own combiners (a test may have registered others)."""
+    """The package's own combiners of loss values (a test may have registered others)."""
+    return [n for n in _own() if not issubclass(combiner_class(n), GradientCombiner)]
+
+
+def registered_gradient() -> list[str]:
+    """The package's own combiners of gradients; their cases are in support_gradient.py."""
+    return [n for n in _own() if issubclass(combiner_class(n), GradientCombiner)]
+
+
+def _own() -> list[str]:
     return [n for n in combiner_names() if combiner_class(n).__module__.startswith("lossweave.")]
 
 

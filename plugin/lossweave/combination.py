@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from lossweave import distributed
 from lossweave.backward import (
     Boundary,
+    BoundaryState,
     gradient_root,
     reached_leaves,
     surroundings,
@@ -250,6 +251,8 @@ class LossCombination(nn.Module):
         self.boundary = (
             Boundary(combiner.boundary) if isinstance(combiner, GradientCombiner) else None
         )
+        if self.boundary is not None and self.boundary.where == "representation":
+            self.boundary_state = BoundaryState(self.boundary)
         if on_nonfinite == "skip":  # saved, for checkpoints inside an accumulation window
             self.register_buffer("window_skipped", torch.zeros(1))
 
@@ -390,39 +393,45 @@ class LossCombination(nn.Module):
         if model is None and distributed.world_size() > 1:
             raise LossweaveError(f"{self.label} needs the model where several processes train")
         terms = [x if x is None or x.requires_grad else None for x in self.node.attached(leaves)]
-        plain = _added(list(extras)) if extras else None
-        if plain is not None:
-            value = value + plain.detach().to(value.dtype)
-            plain = plain if plain.requires_grad else None
-        if not combiner.computes:
-            combiner.applied = None
+        if combiner.computes:
+            root = self._gradient_root(terms, value, model, retain=bool(extras))
+        else:
             self.boundary.take([])
+            combiner.applied = None
             chosen = combiner.kept_weights(value)
             self._last = self._last and (self._last[0], self.node.leaf_weights(chosen))
-            present = [k for k, term in enumerate(terms) if term is not None]
+            used = [k for k, term in enumerate(terms) if term is not None]
             attached = [term for term in terms if term is not None]
-            weights = [chosen[k] for k in present]
-            if plain is not None:
-                attached.append(plain)
-                weights.append(torch.ones_like(value))
-            return weighted_root(value, torch.stack(weights), attached) if attached else value
-        tensors = self.boundary.take(terms)
-        around = surroundings(terms, plain, tensors)
-        named = {} if model is None else {id(p): n for n, p in model.named_parameters()}
+            weights = [chosen[k] for k in used]
+            root = weighted_root(value, torch.stack(weights), attached) if used else value
+        for x in extras:
+            root = root + x.to(value.dtype)
+        return root
+
+    def _gradient_root(
+        self,
+        terms: Sequence[Tensor | None],
+        value: Tensor,
+        model: nn.Module | None,
+        retain: bool,
+    ) -> Tensor:
+        combiner = self.node.combiner
+        assert isinstance(combiner, GradientCombiner) and self.boundary is not None
+        around = surroundings(terms, self.boundary.take(terms))
         position = {id(leaf): len(around.boundary) + i for i, leaf in enumerate(around.leaves)}
 
         def who(leaf: Tensor) -> str:
             at = position[id(leaf)]
-            by = [t for t, reached in zip(combiner.terms, around.terms, strict=True)
-                  if at in reached]  # fmt: skip
-            return f"the term {by[0]!r}" if by else "a loss that belongs to no term"
+            found = next(k for k, reached in enumerate(around.terms) if at in reached)
+            return combiner.terms[found]
 
+        named = {} if model is None else {id(p): n for n, p in model.named_parameters()}
         self.boundary.check(around.boundary, around.leaves, who, named)
         self._warn_of_unrelated(around.unrelated(), combiner)
-        parameters = around.leaves if model is None else [
-            p for p in model.parameters() if p.requires_grad
-        ]  # fmt: skip
-        return gradient_root(value, terms, plain, around, parameters, combiner)
+        parameters = around.leaves
+        if model is not None:
+            parameters = [p for p in model.parameters() if p.requires_grad]
+        return gradient_root(value, terms, around, parameters, combiner, retain)
 
     def _warn_of_unrelated(
         self, pairs: Sequence[tuple[int, int]], combiner: GradientCombiner

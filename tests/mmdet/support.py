@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from mmengine.runner import Runner
 
-from lossweave.combiners import combiner_names
+from lossweave.combiners import GradientCombiner, combiner_class, combiner_names
 
 #: Constructor arguments that make a combiner's state move within a few iterations.
 ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -14,6 +14,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "UncertaintyWeighting": {"lr": 0.1},
     "IMTLL": {"lr": 0.1},
     "FAMO": {"lr": 0.1},
+    "GradNorm": {"lr": 0.1},
 }
 
 
@@ -23,6 +24,10 @@ def combiner_config(name: str, **more: Any) -> dict[str, Any]:
 
 
 ALL_COMBINERS = combiner_names()
+GRADIENT_COMBINERS = [
+    name for name in ALL_COMBINERS if issubclass(combiner_class(name), GradientCombiner)
+]
+VALUE_COMBINERS = [name for name in ALL_COMBINERS if name not in GRADIENT_COMBINERS]
 
 
 def stock_state(runner: Runner) -> dict[str, torch.Tensor]:

@@ -14,7 +14,7 @@ import torch.multiprocessing as mp
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
-from support import ALL_COMBINERS, combiner_config
+from support import ALL_COMBINERS, VALUE_COMBINERS, combiner_config
 from toy import toy_config
 
 from lossweave.combiners import build_combiner
@@ -99,7 +99,7 @@ def _gradients(rank: int, root: str, detector: str, find_unused: bool, empty_ran
     batches = [_batch(cfg, r, r == empty_rank) for r in range(RANKS)]
     shards = [_term_gradients(plain, batch) for batch in batches]
     mean = torch.stack([values for values, _ in shards]).mean(0)
-    for name in ALL_COMBINERS:
+    for name in VALUE_COMBINERS:
         cfg.model.combiner = combiner_config(name)
         model = MODELS.build(cfg.model)
         model.load_state_dict(state, strict=False)

@@ -3,7 +3,8 @@
 import re
 from pathlib import Path
 
-from combiner_cases import CASES, TERMS, make, name_of, registered
+import support_gradient
+from combiner_cases import CASES, TERMS, make, name_of, registered, registered_gradient
 
 DOCS = Path(__file__).parents[2] / "docs" / "combiners.md"
 
@@ -11,6 +12,8 @@ DOCS = Path(__file__).parents[2] / "docs" / "combiners.md"
 def test_every_registered_combiner_is_covered() -> None:
     assert len(registered()) == 18, "a new combiner needs a case in combiner_cases.py, then a row"
     assert {name_of(case) for case in CASES} == set(registered())
+    assert len(registered_gradient()) == 13, "a case goes into support_gradient.py, then a row"
+    assert {name_of(case) for case in support_gradient.CASES} == set(registered_gradient())
 
 
 def test_every_case_can_be_made_for_one_term_and_in_any_order() -> None:
@@ -21,6 +24,6 @@ def test_every_case_can_be_made_for_one_term_and_in_any_order() -> None:
 
 def test_every_combiner_has_its_rows_in_the_documentation() -> None:
     rows = re.findall(r"^\| `(\w+)", DOCS.read_text(encoding="utf-8"), re.MULTILINE)
-    for name in registered():
+    for name in (*registered(), *registered_gradient()):
         assert rows.count(name) == 2, f"docs/combiners.md: {name} needs a row in both tables"
-    assert set(rows) == set(registered())
+    assert set(rows) == {*registered(), *registered_gradient()}

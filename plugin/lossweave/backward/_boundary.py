@@ -13,7 +13,7 @@ from lossweave import distributed
 from lossweave.backward._graph import following, reach
 from lossweave.errors import LossweaveError
 
-__all__ = ["Boundary"]
+__all__ = ["Boundary", "BoundaryState"]
 
 _Caught = tuple[str, Tensor]  # a module, and an alias of what a call of it returned
 
@@ -28,8 +28,9 @@ class Boundary:
     - ``parameters``: no tensor but the shared parameters themselves.
     - ``features``: what the model hands to :meth:`features`.
     - ``representation``: the last tensors that two or more terms share. The first forward
-      catches what every module above the features returns; of these, those are kept that the
-      terms' graphs part behind. Where nothing above the features is shared, it is these.
+      in which every term is there catches what every module above the features returns; of
+      these, those are kept that the terms' graphs part behind. Where nothing above the features
+      is shared, and until then, it is the features.
     - names of modules, or patterns of :mod:`fnmatch`: what these modules return.
 
     Args:
@@ -130,7 +131,7 @@ class Boundary:
     def take(self, terms: Sequence[Tensor | None]) -> list[Tensor]:
         """The boundary's tensors of the forward that made these terms, once.
 
-        With 'representation' the first call is a collective: all ranks agree on the modules.
+        With 'representation' it is a collective until all ranks have agreed on the modules.
 
         Args:
             terms: attached scalars; None where a term is absent.
@@ -147,7 +148,7 @@ class Boundary:
             return features
         if self.where == "representation":
             if self.found is None:
-                self.found = self._agreed(_parting(terms, features, caught), terms)
+                self._find(terms, features, caught)
             if not self.found:
                 return features
             return [alias for name, alias in caught if name in self.found]
@@ -155,10 +156,17 @@ class Boundary:
         self._refuse_nested(caught)
         return tensors
 
-    def _agreed(self, own: tuple[str, ...], terms: Sequence[Tensor | None]) -> tuple[str, ...]:
-        # The rank that had most terms knows best.
-        count = sum(term is not None and term.requires_grad for term in terms)
-        return max(distributed.gather_objects((count, own)), key=lambda found: found[0])[1]
+    def _find(
+        self,
+        terms: Sequence[Tensor | None],
+        features: Sequence[Tensor],
+        caught: Sequence[_Caught],
+    ) -> None:
+        complete = all(term is not None and term.requires_grad for term in terms)
+        own = _parting(terms, features, caught) if complete else None
+        known = [found for found in distributed.gather_objects(own) if found is not None]
+        if known:  # else a term is absent from all ranks, and the next iteration may know more
+            self.found = known[0]
 
     def _refuse_nested(self, caught: Sequence[_Caught]) -> None:
         """Names of modules may be chosen such that one's output feeds another's."""
@@ -200,8 +208,8 @@ class Boundary:
             if key in below:
                 module = names.get(key, "a tensor").rpartition(".")[0] or names.get(key, "a tensor")
                 raise LossweaveError(
-                    f"boundary={self.where!r} lies above {module!r}, which {who(leaf)} reaches "
-                    "around it as well; choose a boundary that all its paths cross, or "
+                    f"boundary={self.where!r} lies above {module!r}, which the term {who(leaf)!r} "
+                    "reaches around it as well; choose a boundary that all its paths cross, or "
                     "boundary='parameters'"
                 )
         self._above.update(fresh)
@@ -215,6 +223,31 @@ class Boundary:
         self.where, self.found = state["where"], state["found"]
         self._above = set()
         self._forget()
+
+
+class BoundaryState(nn.Module):
+    """Keeps what was found for 'representation' in the checkpoint, as the bytes of the names.
+
+    A resumed run may begin with an iteration that lacks a term, from which it cannot be found.
+
+    Args:
+        boundary: whose state it is.
+    """
+
+    def __init__(self, boundary: Boundary) -> None:
+        super().__init__()
+        self.boundary = boundary
+
+    def get_extra_state(self) -> Tensor:
+        """Empty while nothing has been found."""
+        found = self.boundary.found
+        text = "" if found is None else "\n".join(("found", *found))
+        return torch.tensor(list(text.encode()), dtype=torch.uint8)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """The inverse of :meth:`get_extra_state`."""
+        text = bytes(state.tolist()).decode()
+        self.boundary.found = tuple(text.split("\n")[1:]) if text else None
 
 
 def _aliased(value: Any, note: Callable[[Tensor], None]) -> Any:

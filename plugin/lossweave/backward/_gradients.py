@@ -41,15 +41,13 @@ class Surroundings(NamedTuple):
 
     Args:
         boundary: the boundary's tensors that some term reaches.
-        leaves: the leaf tensors that something reaches without passing the boundary.
+        leaves: the leaf tensors that some term reaches without passing the boundary.
         terms: per term, the positions in ``(*boundary, *leaves)`` of what it reaches.
-        plain: the same for the entries that belong to no term.
     """
 
     boundary: list[Tensor]
     leaves: list[Tensor]
     terms: list[list[int]]
-    plain: list[int]
 
     def unrelated(self) -> list[tuple[int, int]]:
         """Pairs of terms (both of which reach something) that have nothing in common."""
@@ -62,14 +60,11 @@ class Surroundings(NamedTuple):
         ]
 
 
-def surroundings(
-    terms: Sequence[Tensor | None], plain: Tensor | None, boundary: Sequence[Tensor]
-) -> Surroundings:
+def surroundings(terms: Sequence[Tensor | None], boundary: Sequence[Tensor]) -> Surroundings:
     """Find what the terms reach.
 
     Args:
         terms: K attached scalars; None (or a detached one) where a term is absent.
-        plain: the sum of the entries that belong to no term.
         boundary: the tensors at which the terms' gradients are combined.
 
     Raises:
@@ -77,12 +72,12 @@ def surroundings(
 
     Example:
         >>> x, y = (torch.ones(2, requires_grad=True) for _ in range(2))
-        >>> found = surroundings([(x * y).sum(), (2 * x).sum()], None, [])
+        >>> found = surroundings([(x * y).sum(), (2 * x).sum()], [])
         >>> len(found.leaves), found.terms
         (2, [[0, 1], [1]])
     """
     cut = {tensor.grad_fn: tensor for tensor in boundary if tensor.grad_fn is not None}
-    walks = [reach([] if term is None else [term], cut) for term in (*terms, plain)]
+    walks = [reach([] if term is None else [term], cut) for term in terms]
     if any(walk.reentrant for walk in walks):
         raise LossweaveError(
             "a reentrant activation checkpoint cannot be differentiated to the parameters "
@@ -100,16 +95,16 @@ def surroundings(
         sorted({*(place[n] for n in walk.cut), *(place[id(leaf)] for leaf in walk.leaves)})
         for walk in walks
     ]
-    return Surroundings(tensors, list(leaves.values()), reached[:-1], reached[-1])
+    return Surroundings(tensors, list(leaves.values()), reached)
 
 
 def gradient_root(
     value: Tensor,
     terms: Sequence[Tensor | None],
-    plain: Tensor | None,
     around: Surroundings,
     parameters: Sequence[Tensor],
     method: Method,
+    retain: bool = False,
 ) -> Tensor:
     r"""A scalar whose backward combines the terms' gradients at a boundary.
 
@@ -130,10 +125,10 @@ def gradient_root(
     Args:
         value: the scalar's value, detached, shape ``()``.
         terms: K attached scalars; None where a term is absent.
-        plain: an attached scalar whose gradient is added as it is.
         around: what :func:`surroundings` found for them.
         parameters: the model's parameters, in an order that all ranks share.
         method: what makes weights of the Gramian.
+        retain: keep the terms' graph, which something else is going to run a backward through.
 
     Example:
         >>> class Mean:
@@ -142,13 +137,13 @@ def gradient_root(
         ...         return [1 / len(gramian)] * len(gramian)
         >>> x = torch.ones(2, requires_grad=True)
         >>> terms = [(3 * x).sum(), (5 * x).sum()]
-        >>> root = gradient_root(torch.tensor(16.0), terms, None,
-        ...                      surroundings(terms, None, []), [x], Mean())
+        >>> around = surroundings(terms, [])
+        >>> root = gradient_root(torch.tensor(16.0), terms, around, [x], Mean())
         >>> root.backward()
         >>> x.grad
         tensor([4., 4.])
     """
-    job = _Job(list(terms), plain, around, list(parameters), method)
+    job = _Job(list(terms), around, list(parameters), method, retain)
     return _GradientRoot.apply(value, job, *around.boundary, *around.leaves)
 
 
@@ -173,24 +168,25 @@ class _GradientRoot(torch.autograd.Function):
 class _Job:
     """One backward through the root.
 
-    ``rows[i][k]`` is term k's gradient of tensor i, K standing for the plain entries. Tensors
-    are the boundary's, then the leaves; what is freed is popped.
+    ``rows[i][k]`` is term k's gradient of tensor i. Tensors are the boundary's, then the
+    leaves; what has been used is let go.
     """
 
     def __init__(
         self,
         terms: list[Tensor | None],
-        plain: Tensor | None,
         around: Surroundings,
         parameters: list[Tensor],
         method: Method,
+        retain: bool,
     ) -> None:
-        self.roots = [*terms, plain]
+        self.roots = terms
         self.count = len(terms)
         self.around = around
         self.tensors = [*around.boundary, *around.leaves]
         self.parameters = parameters
         self.method = method
+        self.retain = retain
         self.ranks = distributed.world_size()
         self.rows: list[dict[int, Tensor]] = [{} for _ in self.tensors]
 
@@ -213,7 +209,7 @@ class _Job:
         return results
 
     def _differentiate(self, scale: Tensor) -> None:
-        wanted = [*self.around.terms, self.around.plain]
+        wanted = self.around.terms
         passes = [k for k, indexes in enumerate(wanted) if indexes]
         for k in passes:
             root = self.roots[k]
@@ -222,7 +218,7 @@ class _Job:
                 root,
                 [self.tensors[i] for i in wanted[k]],
                 grad_outputs=scale.to(root.dtype).expand_as(root),
-                retain_graph=k != passes[-1],
+                retain_graph=self.retain or k != passes[-1],
                 allow_unused=True,
             )
             self.roots[k] = None
@@ -244,18 +240,15 @@ class _Job:
         if self.ranks == 1:
             alone = {}
             for i in range(edge, len(self.tensors)):
-                terms = [k for k in self.rows[i] if k < self.count]
-                if len(terms) > 1:
-                    alone[i] = terms
+                if len(self.rows[i]) > 1:
+                    alone[i] = list(self.rows[i])
             return alone, {}
         place = {id(leaf): edge + i for i, leaf in enumerate(self.around.leaves)}
         flags = torch.zeros(self.count + 1, len(self.parameters))
         for p, parameter in enumerate(self.parameters):
             if id(parameter) in place:
                 flags[-1, p] = 1
-                for k in self.rows[place[id(parameter)]]:
-                    if k < self.count:
-                        flags[k, p] = 1
+                flags[list(self.rows[place[id(parameter)]]), p] = 1
         found = distributed.sum_(flags.to(device)).tolist()
         shared: dict[int, list[int]] = {}
         share: dict[int, float] = {}
@@ -329,7 +322,6 @@ class _Job:
         share: float,
     ) -> Tensor | None:
         """One tensor's rows combined; the key is None where only one term reaches it."""
-        plain = rows.pop(self.count, None)
         total: Tensor | None = None
         if key is not None and self.method.elementwise and rows:
             zero = torch.zeros_like(like)
@@ -343,11 +335,9 @@ class _Job:
                     total = grad * weights[k] if weighted else grad
                 else:
                     total = total.add(grad, alpha=weights[k] if weighted else 1.0)
-        if total is not None and share != 1.0:
-            total = total * share
-        if plain is not None:
-            total = plain if total is None else total + plain
-        return None if total is None else total.to(like.dtype)
+        if total is None:
+            return None
+        return (total if share == 1.0 else total * share).to(like.dtype)
 
 
 def _inner_products(rows: Tensor) -> Tensor:

@@ -1,0 +1,74 @@
+"""Gradients combined under DDP, and in one process, against the straightforward computation."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import support_gradient
+import torch
+import torch.multiprocessing as mp
+from support_gradient import BOUNDARIES, CASES, WORLD, Scenario, distributed_cases, expected, run
+
+#: The solver of NashMTL stops at a residual of its own.
+LOOSE = {"NashMTL": 1e-3}
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What the two processes recorded, spawned once for all tests here."""
+    folder = tmp_path_factory.mktemp("ranks")
+    mp.spawn(support_gradient.work, args=(str(folder),), nprocs=WORLD, join=True)
+    return [torch.load(Path(folder) / f"rank{r}.pt", weights_only=False) for r in range(WORLD)]
+
+
+def _compare(case: str, found: list[list[torch.Tensor]], reference: Any) -> None:
+    tolerance = LOOSE.get(support_gradient.name_of(case), 1e-5)
+    assert len(found) == len(reference)
+    for ours, theirs in zip(found, reference, strict=True):
+        largest = max(grad.abs().max() for grad in theirs)
+        assert largest > 0
+        for mine, other in zip(ours, theirs, strict=True):
+            assert (mine - other).abs().max() <= tolerance * largest
+
+
+@pytest.mark.parametrize("label", distributed_cases())
+def test_two_ranks(label: str, ranks: list[dict[str, Any]]) -> None:
+    case, boundary, scenario = distributed_cases()[label]
+    reference = expected(case, boundary, scenario)
+    for records in ranks:
+        _compare(case, records[label]["grads"], reference)
+    one, other = (records[label] for records in ranks)
+    assert one["weights"] == other["weights"]
+    for name, value in one["state"].items():
+        assert torch.equal(value, other["state"][name]), name
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "scenario",
+    [Scenario(), Scenario(zero="b"), Scenario(accumulation=2)],
+    ids=["plain", "a zero row", "accumulated"],
+)
+def test_one_process(case: str, boundary: str, scenario: Scenario) -> None:
+    _compare(case, run(case, boundary, scenario, None)["grads"],
+             expected(case, boundary, scenario, world=1))  # fmt: skip
+
+
+@pytest.mark.parametrize("boundary", [name for name in BOUNDARIES if name != "representation"])
+@pytest.mark.parametrize("case", CASES)
+def test_a_term_that_is_never_there(case: str, boundary: str) -> None:
+    scenario = Scenario(absent="c", updates=2)
+    _compare(case, run(case, boundary, scenario, None)["grads"],
+             expected(case, boundary, scenario, world=1))  # fmt: skip
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("scale", [2.0**16, 2.0**-10])
+def test_a_loss_scaler_changes_nothing(case: str, boundary: str, scale: float) -> None:
+    plain = run(case, boundary, Scenario(updates=2), None)
+    scaled = run(case, boundary, Scenario(updates=2), None, scale)
+    for ours, theirs in zip(scaled["grads"], plain["grads"], strict=True):
+        for mine, other in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(mine, other, rtol=1e-9, atol=1e-12)
