@@ -60,7 +60,6 @@ setup(
     description="Replace the fixed sum of a detector's losses by a combiner of your choice",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
-    license="Apache-2.0",
     python_requires=">=3.10,<3.13",
     package_dir={"": "plugin"},
     packages=find_packages("plugin"),
