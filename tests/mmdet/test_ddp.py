@@ -4,8 +4,10 @@ The reference computes each term on each rank's shard, averages the terms over t
 combines once. All combiners share one spawn, since starting processes takes most of the time.
 """
 
+import copy
 import hashlib
 import os
+import unittest.mock
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from mmengine.runner import Runner
 from support import ALL_COMBINERS, combiner_config
 from toy import toy_config
 
+from lossweave.combination import build_combination
 from lossweave.combiners import build_combiner
 from lossweave.progress import Progress
 
@@ -222,3 +225,41 @@ def _resume(rank: int, root: str, work: str) -> None:
 
 def test_resume_on_two_ranks(data, tmp_path) -> None:
     _spawn(_resume, str(data), str(tmp_path))
+
+
+class _BatchMeans(torch.nn.Module):
+    """Two losses that are means over the batch, so that shards average to the whole."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared = torch.nn.Linear(4, 8)
+        self.heads = torch.nn.ModuleList([torch.nn.Linear(8, 2), torch.nn.Linear(8, 2)])
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        h = self.shared(x).tanh()
+        cls, loc = (head(h).square().mean() for head in self.heads)
+        return {"loss_cls": cls, "loss_bbox": 3 * loc}
+
+
+def _whole_batch(rank: int, root: str) -> None:
+    batch = torch.randn(8, 4, generator=torch.Generator().manual_seed(1))
+    for name in ALL_COMBINERS:
+        torch.manual_seed(0)
+        model = _BatchMeans()
+        alone = copy.deepcopy(model)
+        terms = {"cls": "loss_cls", "loc": "loss_bbox"}
+        combinations = [build_combination(combiner_config(name), terms) for _ in range(2)]
+        for combination in combinations:
+            combination.set_progress(Progress())
+        ddp = torch.nn.parallel.DistributedDataParallel(model)
+        combinations[0](ddp(batch.chunk(RANKS)[rank])).backward()
+        # The reference sees the whole batch, and no other rank.
+        with unittest.mock.patch("lossweave.distributed.world_size", return_value=1):
+            combinations[1](alone(batch)).backward()
+        for p, q in zip(model.parameters(), alone.parameters(), strict=True):
+            expected = torch.zeros_like(q) if q.grad is None else q.grad
+            assert torch.allclose(p.grad, expected, rtol=1e-5, atol=1e-7), name
+
+
+def test_shards_of_batch_means_give_the_whole_batches_gradient(tmp_path) -> None:
+    _spawn(_whole_batch, str(tmp_path))
