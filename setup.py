@@ -9,7 +9,7 @@ from setuptools.command.build_py import build_py
 HERE = Path(__file__).parent
 
 # Pins, each with its reason. What is not pinned here follows from these.
-TORCHJD = "torchjd==0.18.*"  # its scalarizers are called by their signatures of 0.18
+TORCHJD = "torchjd==0.18.*"  # its scalarizers, by their signatures of 0.18, are the tests' oracles
 MMDET = [
     # Maintained forks of OpenMMLab's packages (they import as mmcv, mmengine, mmdet): they run
     # with current torch and numpy. With the classic packages installed, leave this extra out.
@@ -39,7 +39,7 @@ DEMO = [
     "tqdm",
     "tensorboard",
 ]
-TEST = ["pytest>=8", "pytest-xdist", "ruff==0.17.*", "mypy==2.4.*"]
+TEST = [TORCHJD, "pytest>=8", "pytest-xdist", "ruff==0.17.*", "mypy==2.4.*"]
 
 
 class BuildWithConfigs(build_py):
@@ -60,12 +60,11 @@ setup(
     description="Replace the fixed sum of a detector's losses by a combiner of your choice",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
-    license="Apache-2.0",
     python_requires=">=3.10,<3.13",
     package_dir={"": "plugin"},
     packages=find_packages("plugin"),
     package_data={"lossweave": ["py.typed"]},
-    install_requires=["torch>=2.1", "numpy", TORCHJD],
+    install_requires=["torch>=2.1", "numpy"],
     extras_require={
         "mmdet": MMDET,
         "detectron2": DETECTRON2,

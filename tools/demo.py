@@ -1,5 +1,11 @@
 """Train a detector with several combiners and compare them; ``--help`` has examples."""
 
+import os
+
+# Threads that wait without spinning, decided before torch is loaded: where something else runs
+# on the same cores, spinning makes an iteration several times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 from lossweave.mmdet.command_line import run
 from lossweave.studies.command_line import demo
 

@@ -349,6 +349,8 @@ class LossCombination(nn.Module):
         active = self.node.active_leaves()
         if self.on_nonfinite == "skip":
             value, weights = self._decide_skip(value, weights, bad)
+            if progress.last_of_update:
+                self.window_skipped.zero_()
         self._last = losses, weights
         if torch.is_grad_enabled():  # else somebody only looks, at a validation loss say
             self.node.learn(progress, skip=self._skipping)

@@ -41,3 +41,11 @@ def assert_same(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> N
     assert one.keys() == two.keys()
     different = [k for k in one if not torch.equal(one[k], two[k])]
     assert not different, f"{len(different)} of {len(one)} differ, e.g. {different[:3]}"
+
+
+def assert_close(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> None:
+    """Equal but for the order of sums: to 1e-5 of each tensor's largest entry."""
+    assert one.keys() == two.keys()
+    for key in one:
+        error = (one[key] - two[key]).abs().max() / two[key].abs().max().clamp(min=1e-3)
+        assert error < 1e-5, f"{key} differs by {error:.1e}"

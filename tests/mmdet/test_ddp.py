@@ -4,7 +4,10 @@ The reference computes each term on each rank's shard, averages the terms over t
 combines once. All combiners share one spawn, since starting processes takes most of the time.
 """
 
+import copy
+import hashlib
 import os
+import unittest.mock
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,7 @@ from mmengine.runner import Runner
 from support import ALL_COMBINERS, VALUE_COMBINERS, combiner_config
 from toy import toy_config
 
+from lossweave.combination import build_combination
 from lossweave.combiners import build_combiner
 from lossweave.progress import Progress
 
@@ -33,7 +37,8 @@ def _start(rank: int, function, root: str, *args) -> None:
         RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(RANKS), MASTER_ADDR="127.0.0.1"
     )
     name = f"{function.__name__}_{'_'.join(map(str, args))}"
-    store = dist.FileStore(str(Path(root) / f"store_{name}"), RANKS)
+    digest = hashlib.md5(name.encode()).hexdigest()
+    store = dist.FileStore(str(Path(root) / f"store_{digest}"), RANKS)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=RANKS)
     try:
         function(rank, root, *args)
@@ -193,3 +198,68 @@ def _late_pre_hook(runner: Runner, function) -> None:
 )
 def test_training_leaves_equal_state(find_unused, accumulate, data, tmp_path) -> None:
     _spawn(_train, str(data), find_unused, accumulate)
+
+
+def _resume(rank: int, root: str, work: str) -> None:
+    def run(name: str, iterations: int, resume: bool = False) -> Runner:
+        cfg = toy_config(
+            "faster_rcnn", Path(root), Path(work) / name, combiner_config("DWA"),
+            iterations=iterations, param_scheduler=[], workers=1,
+        )  # fmt: skip
+        cfg.launcher, cfg.resume = "pytorch", resume
+        cfg.experiment_name = f"{name}_{iterations}_{rank}"
+        cfg.model_wrapper_cfg = dict(
+            type="MMDistributedDataParallel", device_ids=None, find_unused_parameters=True
+        )
+        runner = Runner.from_cfg(cfg)
+        runner.train()
+        return runner
+
+    whole = run("whole", 5).model.state_dict()
+    run("parts", 3)
+    resumed = run("parts", 5, resume=True).model.state_dict()
+    # Running statistics are each rank's own; a checkpoint has those of rank 0.
+    keys = [k for k in whole if rank == 0 or "running" not in k]
+    assert all(torch.equal(whole[k].nan_to_num(), resumed[k].nan_to_num()) for k in keys)
+
+
+def test_resume_on_two_ranks(data, tmp_path) -> None:
+    _spawn(_resume, str(data), str(tmp_path))
+
+
+class _BatchMeans(torch.nn.Module):
+    """Two losses that are means over the batch, so that shards average to the whole."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared = torch.nn.Linear(4, 8)
+        self.heads = torch.nn.ModuleList([torch.nn.Linear(8, 2), torch.nn.Linear(8, 2)])
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        h = self.shared(x).tanh()
+        cls, loc = (head(h).square().mean() for head in self.heads)
+        return {"loss_cls": cls, "loss_bbox": 3 * loc}
+
+
+def _whole_batch(rank: int, root: str) -> None:
+    batch = torch.randn(8, 4, generator=torch.Generator().manual_seed(1))
+    for name in ALL_COMBINERS:
+        torch.manual_seed(0)
+        model = _BatchMeans()
+        alone = copy.deepcopy(model)
+        terms = {"cls": "loss_cls", "loc": "loss_bbox"}
+        combinations = [build_combination(combiner_config(name), terms) for _ in range(2)]
+        for combination in combinations:
+            combination.set_progress(Progress())
+        ddp = torch.nn.parallel.DistributedDataParallel(model)
+        combinations[0](ddp(batch.chunk(RANKS)[rank])).backward()
+        # The reference sees the whole batch, and no other rank.
+        with unittest.mock.patch("lossweave.distributed.world_size", return_value=1):
+            combinations[1](alone(batch)).backward()
+        for p, q in zip(model.parameters(), alone.parameters(), strict=True):
+            expected = torch.zeros_like(q) if q.grad is None else q.grad
+            assert torch.allclose(p.grad, expected, rtol=1e-5, atol=1e-7), name
+
+
+def test_shards_of_batch_means_give_the_whole_batches_gradient(tmp_path) -> None:
+    _spawn(_whole_batch, str(tmp_path))

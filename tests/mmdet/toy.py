@@ -155,6 +155,7 @@ def toy_config(
     )
     cfg.default_hooks.logger = dict(type="LoggerHook", interval=2)
     cfg.default_hooks.pop("visualization", None)
+    cfg.log_processor = dict(type="LogProcessor", window_size=2, by_epoch=by_epoch)
     cfg.custom_hooks = []
     cfg.log_level = "ERROR"
     cfg.env_cfg = dict(mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0))

@@ -10,6 +10,8 @@ import torch.multiprocessing as mp
 from combiner_cases import CASES, close, name_of, registered
 from support_toy import SCENARIOS, WORLD, distributed_cases
 
+pytestmark = pytest.mark.xdist_group("ranks")  # so that one worker spawns, once
+
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:

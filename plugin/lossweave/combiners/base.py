@@ -148,9 +148,7 @@ class Combiner(nn.Module):
             LossweaveError: not ``fulfilled``; names the argument, its value, what is allowed.
         """
         if not fulfilled:
-            raise LossweaveError(
-                f"{type(self).__name__}: {argument}={value!r} should be {allowed}"
-            )
+            raise LossweaveError(f"{type(self).__name__}: {argument}={value!r} should be {allowed}")
 
     def require_epochs(self, argument: str, instead: str) -> None:
         """Refuse to count epochs where the framework does not tell how long one is.

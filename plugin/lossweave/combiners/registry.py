@@ -96,9 +96,7 @@ temperature, period (did you mean 'temperature'?)
     if isinstance(config, str):
         config = {"type": config}
     if not isinstance(config, Mapping) or not isinstance(config.get("type"), str):
-        raise LossweaveError(
-            f"combiner takes a name or dict(type='Name', ...), but is {config!r}"
-        )
+        raise LossweaveError(f"combiner takes a name or dict(type='Name', ...), but is {config!r}")
     arguments = dict(config)
     cls = combiner_class(arguments.pop("type"))
     _check_arguments(cls, arguments)
@@ -135,9 +133,7 @@ def _check_arguments(cls: type[Combiner], arguments: Mapping[str, Any]) -> None:
             raise LossweaveError(f"{cls.__name__} needs the argument {name!r}")
     for name, value in arguments.items():
         if name in hints and not _fits(value, hints[name]):
-            raise LossweaveError(
-                f"{cls.__name__}: {name}={value!r} should be {_said(hints[name])}"
-            )
+            raise LossweaveError(f"{cls.__name__}: {name}={value!r} should be {_said(hints[name])}")
 
 
 def _fits(value: Any, hint: Any) -> bool:

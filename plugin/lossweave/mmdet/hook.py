@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_dist_info
 from mmengine.hooks import Hook, LoggerHook
 from mmengine.logging import print_log
@@ -251,7 +252,12 @@ def _accumulation(runner: Runner) -> int:
 
 
 def _length(loader: Any) -> int | None:
+    """Iterations in one pass over the data, on all ranks together."""
     try:
-        return len(loader)
+        length = len(loader)
     except TypeError:  # an iterable data set has none
         return None
+    sampler = getattr(getattr(loader, "batch_sampler", None), "sampler", loader.sampler)
+    if isinstance(sampler, InfiniteSampler):  # its length is that of the whole data set
+        length = max(1, length // get_dist_info()[1])
+    return length

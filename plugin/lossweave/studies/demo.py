@@ -192,6 +192,14 @@ def _overrides(demo: Demo, cfg: Config, folder: Path) -> dict[str, Any]:
         ]
     if demo.data_root is not None:
         _move_data(own, cfg, demo.data_root)
+    if not torch.cuda.is_available():
+        # Measured on 2 cores: small pictures load in 3 % of a step, and workers only compete
+        # with torch's threads (0.35 s an iteration with 2 workers, 0.28 s with none). Numbered
+        # draws make the data the same either way.
+        for split in ("train", "val", "test"):
+            if cfg.get(f"{split}_dataloader") is not None:
+                loader = own.setdefault(f"{split}_dataloader", {})
+                loader.update(num_workers=0, persistent_workers=False)
     return own
 
 
