@@ -44,7 +44,7 @@ def test_from_a_name_a_dict_and_an_instance() -> None:
         ("lpnorm", "'LpNorm'"),
         ("UncertaintyWeight", "'UncertaintyWeighting'"),
         ("dwa", "'DWA'"),
-        ("Xyzzy123", "there are Alternating, "),
+        ("Xyzzy123", "there are AlignedMTL, Alternating, "),
     ],
 )
 def test_an_unknown_name_gives_near_names_or_all(name: str, near: str) -> None:

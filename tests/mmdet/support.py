@@ -30,6 +30,24 @@ GRADIENT_COMBINERS = [
 VALUE_COMBINERS = [name for name in ALL_COMBINERS if name not in GRADIENT_COMBINERS]
 
 
+def image_batch(rank: int, empty: bool = False, size: int = 64) -> dict[str, Any]:
+    """Two images of a rank; with ``empty``, without any object."""
+    from mmdet.structures import DetDataSample
+    from mmengine.structures import InstanceData
+
+    generator = torch.Generator().manual_seed(rank)
+    inputs, samples = [], []
+    for _ in range(2):
+        inputs.append(torch.randint(0, 255, (3, size, size), generator=generator, dtype=torch.uint8))
+        corner = torch.randint(0, 24, (2, 2), generator=generator).float()
+        boxes = torch.cat([corner, corner + 28], dim=1)[: 0 if empty else 2]
+        sample = DetDataSample(metainfo=dict(img_shape=(size, size), batch_input_shape=(size, size)))
+        labels = torch.randint(0, 3, (len(boxes),), generator=generator)
+        sample.gt_instances = InstanceData(bboxes=boxes, labels=labels)
+        samples.append(sample)
+    return dict(inputs=inputs, data_samples=samples)
+
+
 def stock_state(runner: Runner) -> dict[str, torch.Tensor]:
     """The detector's own weights and buffers."""
     state = runner.model.state_dict()

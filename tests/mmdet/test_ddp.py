@@ -14,10 +14,9 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
-from support import ALL_COMBINERS, VALUE_COMBINERS, combiner_config
+from support import ALL_COMBINERS, VALUE_COMBINERS, combiner_config, image_batch
 from toy import toy_config
 
 from lossweave.combination import build_combination
@@ -44,24 +43,6 @@ def _start(rank: int, function, root: str, *args) -> None:
         function(rank, root, *args)
     finally:
         dist.destroy_process_group()
-
-
-def _batch(cfg: Config, rank: int, empty: bool) -> dict:
-    """Two images of a rank; with ``empty``, without any object."""
-    from mmdet.structures import DetDataSample
-    from mmengine.structures import InstanceData
-
-    generator = torch.Generator().manual_seed(rank)
-    inputs, samples = [], []
-    for _ in range(2):
-        inputs.append(torch.randint(0, 255, (3, 64, 64), generator=generator, dtype=torch.uint8))
-        corner = torch.randint(0, 24, (2, 2), generator=generator).float()
-        boxes = torch.cat([corner, corner + 28], dim=1)[: 0 if empty else 2]
-        sample = DetDataSample(metainfo=dict(img_shape=(64, 64), batch_input_shape=(64, 64)))
-        labels = torch.randint(0, 3, (len(boxes),), generator=generator)
-        sample.gt_instances = InstanceData(bboxes=boxes, labels=labels)
-        samples.append(sample)
-    return dict(inputs=inputs, data_samples=samples)
 
 
 def _term_gradients(model, batch: dict) -> tuple[torch.Tensor, list[list[torch.Tensor | None]]]:
@@ -101,7 +82,7 @@ def _gradients(rank: int, root: str, detector: str, find_unused: bool, empty_ran
     torch.manual_seed(0)
     plain = MODELS.build(cfg.model)
     state = plain.state_dict()
-    batches = [_batch(cfg, r, r == empty_rank) for r in range(RANKS)]
+    batches = [image_batch(r, r == empty_rank) for r in range(RANKS)]
     shards = [_term_gradients(plain, batch) for batch in batches]
     mean = torch.stack([values for values, _ in shards]).mean(0)
     for name in VALUE_COMBINERS:
@@ -252,10 +233,10 @@ def _whole_batch(rank: int, root: str) -> None:
         for combination in combinations:
             combination.set_progress(Progress())
         ddp = torch.nn.parallel.DistributedDataParallel(model)
-        combinations[0](ddp(batch.chunk(RANKS)[rank])).backward()
+        combinations[0](ddp(batch.chunk(RANKS)[rank]), model=model).backward()
         # The reference sees the whole batch, and no other rank.
         with unittest.mock.patch("lossweave.distributed.world_size", return_value=1):
-            combinations[1](alone(batch)).backward()
+            combinations[1](alone(batch), model=alone).backward()
         for p, q in zip(model.parameters(), alone.parameters(), strict=True):
             expected = torch.zeros_like(q) if q.grad is None else q.grad
             assert torch.allclose(p.grad, expected, rtol=1e-5, atol=1e-7), name

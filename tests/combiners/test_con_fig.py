@@ -1,0 +1,20 @@
+"""ConFIG from the Gramian against TorchJD's from the rows."""
+
+import torch
+from torchjd import aggregation
+
+from lossweave.combiners.con_fig import config_weights
+
+
+def test_it_is_torchjds() -> None:
+    for t in range(10):
+        generator = torch.Generator().manual_seed(t)
+        rows = torch.randn(2 + t % 3, 9, generator=generator, dtype=torch.float64)
+        preference = torch.rand(len(rows), generator=generator, dtype=torch.float64)
+        found = config_weights(rows @ rows.T, preference) @ rows
+        torch.testing.assert_close(found, aggregation.ConFIG(preference)(rows))
+
+
+def test_opposed_gradients_have_no_direction() -> None:
+    gramian = torch.tensor([[1.0, -1.0], [-1.0, 1.0]], dtype=torch.float64)
+    assert config_weights(gramian, torch.ones(2, dtype=torch.float64)).abs().max() < 1e-6

@@ -1,0 +1,80 @@
+"""GradNorm's own: its slope against automatic differentiation, what it learns, what it leaves."""
+
+import pytest
+import torch
+
+from lossweave.combiners import GradNorm
+from lossweave.combiners.grad_norm import grad_norm_slope
+from lossweave.progress import Progress
+
+HERE = torch.tensor([True, True])
+
+
+def _diagonal(*norms: float) -> torch.Tensor:
+    return torch.tensor(norms, dtype=torch.float64).square().diag()
+
+
+def _step(combiner: GradNorm, t: int, losses: list[float], *norms: float) -> list[float]:
+    combiner.begin(Progress(t))
+    combiner.update(torch.tensor(losses), HERE)
+    return combiner.weights_of(_diagonal(*norms))
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.5])
+def test_slope_is_the_derivative(alpha: float) -> None:
+    weights = torch.tensor([0.4, 1.9, 0.7], requires_grad=True)
+    norms, ratios = torch.tensor([3.0, 0.2, 1.1]), torch.tensor([0.9, 0.4, 1.3])
+    lengths = weights * norms
+    target = (lengths.mean() * (ratios / ratios.mean()) ** alpha).detach()
+    (lengths - target).abs().sum().backward()
+    found = grad_norm_slope(norms, weights.detach(), ratios, alpha)
+    torch.testing.assert_close(found, weights.grad)
+
+
+def test_lengths_become_equal_and_weights_add_up() -> None:
+    combiner = GradNorm(alpha=0.0, lr=0.02)
+    combiner.bind(("a", "b"))
+    for t in range(300):
+        weights = _step(combiner, t, [1.0, 1.0], 1.0, 4.0)
+        assert sum(weights) == pytest.approx(2)
+    assert weights[0] * 1.0 == pytest.approx(weights[1] * 4.0, rel=0.1)
+
+
+def test_the_slower_term_is_pulled_up() -> None:
+    combiner = GradNorm(alpha=1.0, lr=0.02)
+    combiner.bind(("a", "b"))
+    for t in range(200):
+        weights = _step(combiner, t, [1.0, 1.0 if t == 0 else 0.25], 1.0, 1.0)
+    assert weights[0] / weights[1] == pytest.approx(4.0, rel=0.1)
+
+
+def test_weights_apply_one_update_late_and_terms_without_a_row_keep_theirs() -> None:
+    combiner = GradNorm(lr=0.1)
+    combiner.bind(("a", "b"))
+    assert _step(combiner, 0, [1.0, 1.0], 1.0, 3.0) == [1.0, 1.0]
+    second = _step(combiner, 1, [1.0, 1.0], 1.0, 0.0)
+    assert second[0] > 1 > second[1]
+    assert _step(combiner, 2, [1.0, 0.0], 1.0, 3.0) == second  # nothing was learned from b's zero
+    assert _step(combiner, 3, [1.0, 1.0], 1.0, 3.0) == second  # nor from its loss of 0
+
+
+def test_a_window_teaches_its_mean() -> None:
+    windowed, plain = (GradNorm(lr=0.1) for _ in range(2))
+    for combiner in (windowed, plain):
+        combiner.bind(("a", "b"))
+    for k, norms in enumerate([(1.0, 2.0), (3.0, 6.0)]):
+        windowed.begin(Progress(k, accumulation=2))
+        if k == 1:
+            windowed.update(torch.ones(2), HERE)
+        assert windowed.weights_of(_diagonal(*norms)) == [1.0, 1.0]
+    _step(plain, 0, [1.0, 1.0], 2.0, 4.0)
+    torch.testing.assert_close(windowed.weights, plain.weights)
+
+
+def test_the_balancing_never_touches_the_models_gradients() -> None:
+    combiner = GradNorm(lr=0.1)
+    combiner.bind(("a", "b"))
+    parameter = torch.ones(2, requires_grad=True)
+    _step(combiner, 0, [1.0, 1.0], 1.0, 3.0)
+    assert parameter.grad is None
+    assert not any(buffer.requires_grad for buffer in combiner.buffers())
