@@ -38,10 +38,12 @@ def image_batch(rank: int, empty: bool = False, size: int = 64) -> dict[str, Any
     generator = torch.Generator().manual_seed(rank)
     inputs, samples = [], []
     for _ in range(2):
-        inputs.append(torch.randint(0, 255, (3, size, size), generator=generator, dtype=torch.uint8))
+        shape = (3, size, size)
+        inputs.append(torch.randint(0, 255, shape, generator=generator, dtype=torch.uint8))
         corner = torch.randint(0, 24, (2, 2), generator=generator).float()
         boxes = torch.cat([corner, corner + 28], dim=1)[: 0 if empty else 2]
-        sample = DetDataSample(metainfo=dict(img_shape=(size, size), batch_input_shape=(size, size)))
+        meta = dict(img_shape=(size, size), batch_input_shape=(size, size))
+        sample = DetDataSample(metainfo=meta)
         labels = torch.randint(0, 3, (len(boxes),), generator=generator)
         sample.gt_instances = InstanceData(bboxes=boxes, labels=labels)
         samples.append(sample)

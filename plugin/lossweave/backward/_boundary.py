@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from lossweave import distributed
-from lossweave.backward._graph import following, reach
+from lossweave.backward._graph import Point, following, point_of, reach
 from lossweave.errors import LossweaveError
 
 __all__ = ["Boundary", "BoundaryState"]
 
-_Caught = tuple[str, Tensor]  # a module, and an alias of what a call of it returned
+_Caught = tuple[str, Point]  # a module, and what a call of it returned
 
 
 class Boundary:
@@ -41,7 +41,7 @@ class Boundary:
         >>> boundary = Boundary(["1"])
         >>> with boundary.caught(model):
         ...     losses = model(torch.ones(1, 2)).sum(0).unbind()
-        >>> [tuple(tensor.shape) for tensor in boundary.take(losses)]
+        >>> [tuple(point.tensor.shape) for point in boundary.take(losses)]
         [(1, 3)]
     """
 
@@ -101,7 +101,7 @@ class Boundary:
         def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
             if not self._open or not torch.is_grad_enabled():
                 return None
-            return _aliased(output, lambda alias: self._caught.append((name, alias)))
+            return _aliased(output, lambda point: self._caught.append((name, point)))
 
         return hook
 
@@ -123,13 +123,13 @@ class Boundary:
 
     def _forget(self) -> None:
         self._open = False
-        self._features: list[Tensor] = []
+        self._features: list[Point] = []
         self._caught: list[_Caught] = []
 
     # ------------------------------------------------------------------ after the forward
 
-    def take(self, terms: Sequence[Tensor | None]) -> list[Tensor]:
-        """The boundary's tensors of the forward that made these terms, once.
+    def take(self, terms: Sequence[Tensor | None]) -> list[Point]:
+        """The boundary's points of the forward that made these terms, once.
 
         With 'representation' it is a collective until all ranks have agreed on the modules.
 
@@ -151,15 +151,14 @@ class Boundary:
                 self._find(terms, features, caught)
             if not self.found:
                 return features
-            return [alias for name, alias in caught if name in self.found]
-        tensors = [alias for _, alias in caught]
+            return [point for name, point in caught if name in self.found]
         self._refuse_nested(caught)
-        return tensors
+        return [point for _, point in caught]
 
     def _find(
         self,
         terms: Sequence[Tensor | None],
-        features: Sequence[Tensor],
+        features: Sequence[Point],
         caught: Sequence[_Caught],
     ) -> None:
         complete = all(term is not None and term.requires_grad for term in terms)
@@ -172,9 +171,9 @@ class Boundary:
         """Names of modules may be chosen such that one's output feeds another's."""
         if self._above:  # seen before
             return
-        nodes = {alias.grad_fn: name for name, alias in caught}
-        for name, alias in caught:
-            below = reach(following(alias.grad_fn, 0)).nodes
+        nodes = {point.node: name for name, point in caught}
+        for name, point in caught:
+            below = reach([point.tensor]).nodes
             for node, other in nodes.items():
                 if node in below:
                     raise LossweaveError(
@@ -184,7 +183,7 @@ class Boundary:
 
     def check(
         self,
-        tensors: Sequence[Tensor],
+        points: Sequence[Point],
         leaves: Sequence[Tensor],
         who: Callable[[Tensor], str],
         names: Mapping[int, str],
@@ -192,7 +191,7 @@ class Boundary:
         """Refuse a boundary that a term goes around.
 
         Args:
-            tensors: the boundary's.
+            points: the boundary's.
             leaves: what is reached without passing it.
             who: tells which term reaches a leaf.
             names: of parameters, by ``id``.
@@ -201,9 +200,9 @@ class Boundary:
             LossweaveError: a leaf is reached both ways; names its module.
         """
         fresh = {id(leaf): leaf for leaf in leaves if id(leaf) not in self._above}
-        if not tensors or not fresh:
+        if not points or not fresh:
             return
-        below = {id(leaf) for leaf in reach(tensors).leaves}
+        below = {id(leaf) for leaf in reach(p.tensor for p in points).leaves}
         for key, leaf in fresh.items():
             if key in below:
                 module = names.get(key, "a tensor").rpartition(".")[0] or names.get(key, "a tensor")
@@ -250,13 +249,13 @@ class BoundaryState(nn.Module):
         self.boundary.found = tuple(text.split("\n")[1:]) if text else None
 
 
-def _aliased(value: Any, note: Callable[[Tensor], None]) -> Any:
+def _aliased(value: Any, note: Callable[[Point], None]) -> Any:
     """The value with every differentiable tensor in it replaced by an alias that is noted."""
     if isinstance(value, Tensor):
         if not value.requires_grad or value.is_leaf:
             return value
-        alias = value.view_as(value)
-        note(alias)
+        alias, point = point_of(value)
+        note(point)
         return alias
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return type(value)(*(_aliased(part, note) for part in value))
@@ -268,7 +267,7 @@ def _aliased(value: Any, note: Callable[[Tensor], None]) -> Any:
 
 
 def _parting(
-    terms: Sequence[Tensor | None], features: Sequence[Tensor], caught: Sequence[_Caught]
+    terms: Sequence[Tensor | None], features: Sequence[Point], caught: Sequence[_Caught]
 ) -> tuple[str, ...]:
     """The modules behind whose outputs the terms' graphs part; empty for the features.
 
@@ -276,7 +275,7 @@ def _parting(
     be computed from another, and each must count in all its calls (a ReLU that is called
     behind every layer does not, the last layer does).
     """
-    bottom = {alias.grad_fn for alias in features}
+    bottom = {point.node for point in features}
     walks = [reach([term], bottom) for term in terms if term is not None]
     times: dict[Any, int] = {}
     for walk in walks:
@@ -287,7 +286,7 @@ def _parting(
         for node in walk.nodes:
             if times[node] == 1:
                 parting.update(n for n, _ in following(node, 0) if times.get(n, 0) > 1)
-    owner = {alias.grad_fn: name for name, alias in caught if alias.grad_fn in times}
+    owner = {point.node: name for name, point in caught if point.node in times}
     calls: dict[str, set[Any]] = {}
     for node, name in owner.items():
         calls.setdefault(name, set()).add(node)

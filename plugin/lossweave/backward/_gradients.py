@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lossweave import distributed
-from lossweave.backward._graph import reach
+from lossweave.backward._graph import Point, reach
 from lossweave.errors import LossweaveError
 
 __all__ = ["Method", "Surroundings", "gradient_root", "surroundings"]
@@ -40,12 +40,12 @@ class Surroundings(NamedTuple):
     """What the terms reach from above, down to the boundary and down to the leaves.
 
     Args:
-        boundary: the boundary's tensors that some term reaches.
+        boundary: the boundary's points that some term reaches.
         leaves: the leaf tensors that some term reaches without passing the boundary.
         terms: per term, the positions in ``(*boundary, *leaves)`` of what it reaches.
     """
 
-    boundary: list[Tensor]
+    boundary: list[Point]
     leaves: list[Tensor]
     terms: list[list[int]]
 
@@ -60,12 +60,12 @@ class Surroundings(NamedTuple):
         ]
 
 
-def surroundings(terms: Sequence[Tensor | None], boundary: Sequence[Tensor]) -> Surroundings:
+def surroundings(terms: Sequence[Tensor | None], boundary: Sequence[Point]) -> Surroundings:
     """Find what the terms reach.
 
     Args:
         terms: K attached scalars; None (or a detached one) where a term is absent.
-        boundary: the tensors at which the terms' gradients are combined.
+        boundary: the points at which the terms' gradients are combined.
 
     Raises:
         LossweaveError: a reentrant activation checkpoint stands above the boundary.
@@ -76,7 +76,7 @@ def surroundings(terms: Sequence[Tensor | None], boundary: Sequence[Tensor]) -> 
         >>> len(found.leaves), found.terms
         (2, [[0, 1], [1]])
     """
-    cut = {tensor.grad_fn: tensor for tensor in boundary if tensor.grad_fn is not None}
+    cut = {point.node: point for point in boundary}
     walks = [reach([] if term is None else [term], cut) for term in terms]
     if any(walk.reentrant for walk in walks):
         raise LossweaveError(
@@ -85,17 +85,17 @@ def surroundings(terms: Sequence[Tensor | None], boundary: Sequence[Tensor]) -> 
             "checkpoint with use_reentrant=False"
         )
     met = {node for walk in walks for node in walk.cut}
-    tensors = [tensor for node, tensor in cut.items() if node in met]
+    points = [point for node, point in cut.items() if node in met]
     leaves: dict[int, Tensor] = {}
     for walk in walks:
         leaves.update((id(leaf), leaf) for leaf in walk.leaves)
-    place: dict[Any, int] = {tensor.grad_fn: i for i, tensor in enumerate(tensors)}
-    place.update((key, len(tensors) + i) for i, key in enumerate(leaves))
+    place: dict[Any, int] = {point.node: i for i, point in enumerate(points)}
+    place.update((key, len(points) + i) for i, key in enumerate(leaves))
     reached = [
         sorted({*(place[n] for n in walk.cut), *(place[id(leaf)] for leaf in walk.leaves)})
         for walk in walks
     ]
-    return Surroundings(tensors, list(leaves.values()), reached)
+    return Surroundings(points, list(leaves.values()), reached)
 
 
 def gradient_root(
@@ -144,7 +144,7 @@ def gradient_root(
         tensor([4., 4.])
     """
     job = _Job(list(terms), around, list(parameters), method, retain)
-    return _GradientRoot.apply(value, job, *around.boundary, *around.leaves)
+    return _GradientRoot.apply(value, job, *job.tensors)
 
 
 class _GradientRoot(torch.autograd.Function):
@@ -183,7 +183,8 @@ class _Job:
         self.roots = terms
         self.count = len(terms)
         self.around = around
-        self.tensors = [*around.boundary, *around.leaves]
+        self.tensors = [*(point.tensor for point in around.boundary), *around.leaves]
+        self.places = [*(point.edge for point in around.boundary), *around.leaves]
         self.parameters = parameters
         self.method = method
         self.retain = retain
@@ -216,7 +217,7 @@ class _Job:
             assert root is not None
             grads = torch.autograd.grad(
                 root,
-                [self.tensors[i] for i in wanted[k]],
+                [self.places[i] for i in wanted[k]],
                 grad_outputs=scale.to(root.dtype).expand_as(root),
                 retain_graph=self.retain or k != passes[-1],
                 allow_unused=True,

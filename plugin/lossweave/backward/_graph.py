@@ -3,9 +3,11 @@
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-__all__ = ["Reach", "following", "node_of", "reach", "reached_leaves"]
+__all__ = ["Point", "Reach", "following", "point_of", "reach", "reached_leaves"]
 
 _DDP_SINK = "_DDPSinkBackward"
 _REENTRANT = "CheckpointFunctionBackward"
@@ -27,9 +29,47 @@ class Reach(NamedTuple):
     reentrant: bool
 
 
-def node_of(tensor: Tensor) -> Any:
-    """The node that a gradient with respect to the tensor is taken at (None for a leaf)."""
-    return tensor.grad_fn
+class Point(NamedTuple):
+    """A tensor, and the place in the graph through which all that follows consumes it.
+
+    Args:
+        tensor: the tensor.
+        edge: of its alias; the gradient there is what comes from above.
+    """
+
+    tensor: Tensor
+    edge: GradientEdge
+
+    @property
+    def node(self) -> Any:
+        """The alias's node."""
+        return self.edge.node
+
+
+class _Alias(torch.autograd.Function):
+    """The same values under another name, so that what is done to the alias in place, as by a
+    ReLU, leaves its place in the graph where it is (a view would move)."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        return tensor.detach()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return grads[0]
+
+
+def point_of(tensor: Tensor) -> tuple[Tensor, Point]:
+    """An alias of an attached tensor, to be used in its place, and the point that it marks.
+
+    Example:
+        >>> x = torch.ones(1, requires_grad=True)
+        >>> alias, point = point_of(3 * x)
+        >>> torch.autograd.grad(5 * alias.relu_(), point.edge)
+        (tensor([5.]),)
+    """
+    alias = _Alias.apply(tensor)
+    return alias, Point(tensor, get_gradient_edge(alias))
 
 
 def following(node: Any, output: int) -> Iterator[tuple[Any, int]]:
@@ -53,7 +93,6 @@ def reach(roots: Iterable[Any], cut: Collection[Any] = ()) -> Reach:
         cut: nodes that are not walked over.
 
     Example:
-        >>> import torch
         >>> a, b = (torch.ones(1, requires_grad=True) for _ in range(2))
         >>> middle = a * 2
         >>> found = reach([middle * b], cut=[middle.grad_fn])
@@ -100,7 +139,6 @@ def reached_leaves(roots: Iterable[Tensor]) -> list[Tensor]:
         roots: attached tensors; detached ones reach nothing.
 
     Example:
-        >>> import torch
         >>> a, b = (torch.ones(1, requires_grad=True) for _ in range(2))
         >>> [leaf is a for leaf in reached_leaves([a * b.detach()])]
         [True]
