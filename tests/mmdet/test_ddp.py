@@ -16,6 +16,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
+from plain_gradients import MODULES, combined, difference, shard_of
 from support import ALL_COMBINERS, VALUE_COMBINERS, combiner_config, image_batch
 from toy import toy_config
 
@@ -123,6 +124,38 @@ def _gradients(rank: int, root: str, detector: str, find_unused: bool, empty_ran
 )
 def test_gradients_of_every_combiner(detector, find_unused, empty_rank, data) -> None:
     _spawn(_gradients, str(data), detector, find_unused, empty_rank)
+
+
+def _gradient_methods(rank: int, root: str) -> None:
+    """Per detector, boundary and method; one rank has no object, and finds unused parameters."""
+    from mmengine.model import MMDistributedDataParallel
+
+    init_default_scope("mmdet")
+    for detector in ("retinanet", "faster_rcnn"):
+        cfg = toy_config(detector, Path(root), Path(root) / f"gradients{rank}", "Sum")
+        torch.manual_seed(0)
+        plain = MODELS.build(cfg.model).train()
+        state = {k: v.clone() for k, v in plain.state_dict().items()}
+        for boundary in ("parameters", "features", "representation"):
+            cut = MODULES.get(detector, "features") if boundary[0] == "r" else boundary
+            batches = [image_batch(r, empty=r == 1) for r in range(RANKS)]
+            shards = [shard_of(plain, batch, cut) for batch in batches]
+            for number, name in enumerate(("MGDA", "GradDrop", "UPGrad")):
+                cfg.model.combiner = combiner_config(name, boundary=boundary)
+                model = MODELS.build(cfg.model).train()
+                model.load_state_dict(state, strict=False)
+                model.loss_combination.set_progress(Progress())
+                ddp = MMDistributedDataParallel(model, find_unused_parameters=number == 0)
+                torch.manual_seed(7)
+                data = model.data_preprocessor(batches[rank], True)
+                total, _ = model.parse_losses(ddp(**data, mode="loss"))
+                total.backward()
+                error = difference(model, combined(plain, shards, name))
+                assert error < 5e-5, f"{detector} {boundary} {name}: {error:.1e}"
+
+
+def test_gradients_combined_over_two_ranks(data) -> None:
+    _spawn(_gradient_methods, str(data))
 
 
 def _train(rank: int, root: str, find_unused: bool, accumulate: int) -> None:

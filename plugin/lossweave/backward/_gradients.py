@@ -184,7 +184,7 @@ class _Job:
         self.count = len(terms)
         self.around = around
         self.tensors = [*(point.tensor for point in around.boundary), *around.leaves]
-        self.places = [*(point.edge for point in around.boundary), *around.leaves]
+        self.places: list[Any] = [*(point.edge for point in around.boundary), *around.leaves]
         self.parameters = parameters
         self.method = method
         self.retain = retain
