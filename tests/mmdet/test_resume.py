@@ -52,6 +52,20 @@ def test_every_combiner_from_an_iteration(name, make_config) -> None:
     _check(make_config, "retinanet", combiner_config(name), stop_after=3, iterations=5)
 
 
+@pytest.mark.parametrize(
+    ("detector", "options", "more"),
+    [
+        ("faster_rcnn", dict(type="PCGrad", boundary="representation"), {}),
+        ("faster_rcnn", dict(type="MGDA", boundary="features", interval=3), {}),
+        ("retinanet", dict(type="GradNorm", lr=0.1), dict(optim_wrapper__accumulative_counts=2)),
+        ("retinanet", dict(type="GradVac"), dict(optim_wrapper__accumulative_counts=2)),
+    ],
+    ids=["representation", "kept weights", "window of GradNorm", "window of GradVac"],
+)
+def test_gradients_combined(detector, options, more, make_config) -> None:
+    _check(make_config, detector, options, stop_after=5, iterations=8, **more)
+
+
 @pytest.mark.parametrize("name", ["UncertaintyWeighting", "DWA", "FAMO", "Alternating"])
 def test_with_workers(name, make_config) -> None:
     _check(make_config, "retinanet", combiner_config(name), stop_after=3, iterations=5, workers=2)

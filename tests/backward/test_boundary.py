@@ -1,0 +1,127 @@
+"""Catching the boundary's tensors in a forward, and finding where terms part."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lossweave.backward import Boundary, BoundaryState, surroundings
+from lossweave.errors import LossweaveError
+
+
+class Pyramid(nn.Module):
+    """Two levels, the second computed from the first, with a common head of two layers."""
+
+    def __init__(self, boundary: Boundary, shared_head: bool, inplace: bool = True) -> None:
+        super().__init__()
+        self.base = nn.Linear(3, 4)
+        self.top = nn.Linear(4, 4)
+        self.one, self.two = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.relu = nn.ReLU(inplace=inplace)
+        self.out = nn.Linear(4, 2)
+        self.boundary, self.shared_head = boundary, shared_head
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        base = self.base(x)
+        levels = self.boundary.features((base, self.top(base)))
+        if not self.shared_head:
+            weights = self.out.weight
+            a = sum((level @ weights[0]).mean() for level in levels)
+            b = sum((level @ weights[1]).square().mean() for level in levels)
+            return [a, b]
+        totals = [torch.zeros(()), torch.zeros(())]
+        for level in levels:
+            hidden = self.relu(self.two(self.relu(self.one(level))))
+            for k in range(2):
+                totals[k] = totals[k] + (hidden * (k + 1)).square().mean()
+        return totals
+
+
+def _caught(boundary: Boundary, shared_head: bool) -> tuple[Pyramid, list[Tensor], list]:
+    torch.manual_seed(0)
+    model = Pyramid(boundary, shared_head)
+    with boundary.caught(model):
+        terms = model(torch.randn(5, 3))
+    return model, terms, boundary.take(terms)
+
+
+@pytest.mark.parametrize("where", ["features", "representation"])
+def test_levels_computed_from_each_other_are_counted_once(where: str) -> None:
+    model, terms, points = _caught(Boundary(where), shared_head=False)
+    assert len(points) == 2
+    grads = torch.autograd.grad(terms[0], [p.edge for p in points], retain_graph=True)
+    for grad in grads:  # the term is linear in each level by itself
+        torch.testing.assert_close(grad, (model.out.weight[0] / 5).expand(5, 4))
+
+
+def test_the_layer_before_a_relu_in_place_is_the_representation() -> None:
+    boundary = Boundary("representation")
+    model, terms, points = _caught(boundary, shared_head=True)
+    # The ReLU is called twice per level, and only behind the last layer do the terms part.
+    assert boundary.found == ("two",)
+    assert len(points) == 2
+    around = surroundings(terms, points)
+    assert not around.leaves and around.terms == [[0, 1], [0, 1]]
+    with boundary.caught(model):
+        terms = model(torch.randn(5, 3))
+    assert len(boundary.take(terms)) == 2  # without a search
+    assert not any(m._forward_hooks for m in model.modules())
+
+
+def test_a_term_that_is_not_there_postpones_the_search() -> None:
+    boundary = Boundary("representation")
+    model = Pyramid(boundary, shared_head=True)
+    with boundary.caught(model):
+        terms = model(torch.randn(5, 3))
+    assert len(boundary.take([terms[0], None])) == 2 and boundary.found is None
+    with boundary.caught(model):
+        terms = model(torch.randn(5, 3))
+    boundary.take(terms)
+    assert boundary.found == ("two",)
+
+
+def test_what_was_found_is_kept_in_the_checkpoint_and_in_copies() -> None:
+    boundary = Boundary("representation")
+    _caught(boundary, shared_head=True)
+    state, fresh = BoundaryState(boundary), BoundaryState(Boundary("representation"))
+    fresh.load_state_dict(state.state_dict())
+    assert fresh.boundary.found == ("two",)
+    nothing = BoundaryState(Boundary("representation"))
+    fresh.load_state_dict(nothing.state_dict())
+    assert fresh.boundary.found is None
+    for other in (copy.deepcopy(boundary), pickle.loads(pickle.dumps(boundary))):
+        assert other.found == ("two",) and other.where == "representation"
+    none_above, _ = BoundaryState(Boundary("representation")), None
+    _caught(none_above.boundary, shared_head=False)
+    fresh.load_state_dict(none_above.state_dict())
+    assert fresh.boundary.found == ()
+
+
+def test_nothing_is_caught_without_gradients() -> None:
+    boundary = Boundary("features")
+    model = Pyramid(boundary, shared_head=True)
+    with torch.no_grad(), boundary.caught(model):
+        model(torch.randn(5, 3))
+    assert boundary.take([]) == []
+
+
+def test_a_path_around_names_the_module() -> None:
+    boundary = Boundary(["two"])
+    model, terms, points = _caught(boundary, shared_head=True)
+    terms[1] = terms[1] + model.base.weight.sum()
+    around = surroundings(terms, points)
+    names = {id(p): n for n, p in model.named_parameters()}
+    with pytest.raises(LossweaveError, match="lies above 'base', which the term 'b' reaches"):
+        boundary.check(around.boundary, around.leaves, lambda leaf: "b", names)
+
+
+def test_nested_modules_are_refused() -> None:
+    boundary = Boundary(["one", "two"])
+    model = Pyramid(boundary, shared_head=True)
+    model.boundary = Boundary("parameters")
+    with boundary.caught(model):
+        terms = model(torch.randn(5, 3))
+    with pytest.raises(LossweaveError, match="'two' returns is computed from what 'one' returns"):
+        boundary.take(terms)
