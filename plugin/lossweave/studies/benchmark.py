@@ -140,6 +140,11 @@ class DetectorResult:
     hook_seconds: float
     costs: dict[str, Cost]
 
+    @property
+    def fastest(self) -> float:
+        """Seconds of the fastest round of stock steps."""
+        return min(min(cost.step.a) for cost in self.costs.values())
+
     def factor(self, name: str) -> tuple[float, float, float]:
         """An iteration with the combiner, in stock iterations, from its cost alone: median and
         interval."""
@@ -503,7 +508,8 @@ def _rows(result: DetectorResult) -> tuple[list[str], list[list[str]]]:
 def _heading(result: DetectorResult) -> str:
     return (
         f"{result.detector} ({result.config}): stock step {1e3 * result.step_seconds:.0f} ms "
-        f"with {result.stock_syncs} synchronisations; hook {1e6 * result.hook_seconds:.0f} us "
+        f"(fastest {1e3 * result.fastest:.0f}) with {result.stock_syncs} synchronisations; "
+        f"hook {1e6 * result.hook_seconds:.0f} us "
         f"an iteration ({100 * result.hook_seconds / result.step_seconds:.2f} %)"
     )
 
@@ -540,6 +546,7 @@ def _markdown(
         "cost* is the median of paired differences, combined less stock, of `parse_losses` and "
         "the backward pass from the scalar down to the raw losses, in microseconds "
         f"({benchmark.repeats} rounds), and *iteration* is 1 + own cost / stock step. "
+        "Its interval is that of the own cost; the stock step is the median of this run. "
         "*Syncs added* counts what would make the host wait for the device in a whole step, "
         "beyond the stock step's own"
         + (", as torch reports it." if device != "cpu" else " (on a CPU: such operators).")
