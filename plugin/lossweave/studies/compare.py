@@ -239,7 +239,12 @@ def _trial(comparison: Comparison, method: Method, seed: int) -> Score:
 
 def _call(words: Sequence[str], log: Path, jobs: int) -> None:
     threads = max(1, (os.cpu_count() or 1) // jobs)
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads must not spin on shared cores
+    }
     tool = tools_root() / Path(words[0]).name
     with open(log, "a") as file:
         done = subprocess.run(
