@@ -10,7 +10,7 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10; do \
 PIP := $(PY) -m pip --disable-pip-version-check --quiet install
 TORCH := torch==2.11.0 torchvision==0.26.0
 
-.PHONY: help env demo test lint bench clean
+.PHONY: help env demo compare test lint bench clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -31,11 +31,16 @@ demo: env  ## train a small detector with the sum and with a learned weighting, 
 	$(PY) tools/demo.py
 
 test: env lint  ## the whole test suite
-	$(PY) -m pytest -n 2 --dist loadgroup
+	OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest -n 2 --dist loadgroup
 
 lint: env  ## ruff and the type checker
 	$(PY) -m ruff check .
 	$(PY) -m mypy
+
+compare: env  ## several combiners and seeds beside a tuned sum, with intervals (about 2 hours)
+	$(PY) tools/make_demo_data.py
+	$(PY) tools/compare.py --jobs 2 --methods Sum "Sum weights=[1,2]" "Sum weights=[2,1]" \
+		UncertaintyWeighting "DWA period=50" FAMO GeometricMean
 
 bench: env  ## the cost of every combiner beside the stock training step
 	$(PY) tools/benchmark.py

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lossweave.errors import LossweaveError
 
-__all__ = ["config_root", "resolve_config"]
+__all__ = ["config_root", "resolve_config", "tools_root"]
 
 
 def config_root(package: str) -> Path:
@@ -51,3 +51,16 @@ def resolve_config(name: str) -> str:
         hint = "; did you mean " + " or ".join(f"{package}::{n}" for n in near) if near else ""
         raise LossweaveError(f"there is no config {name!r}{hint}")
     return str(path)
+
+
+def tools_root() -> Path:
+    """The folder of lossweave's own tools, in an installed package or a checkout.
+
+    Raises:
+        LossweaveError: they are in neither place.
+    """
+    home = Path(__file__).parent
+    for root in (home / ".mim" / "tools", home.parents[1] / "tools"):
+        if root.is_dir():
+            return root
+    raise LossweaveError("lossweave's tools are missing from this installation")

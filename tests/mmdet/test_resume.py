@@ -34,6 +34,8 @@ def _run(cfg, stop_after: int | None = None, resume: bool = False) -> Runner:
 
 
 def _check(make_config, *args, stop_after: int, **options) -> None:
+    if not options.get("by_epoch"):  # writing a checkpoint takes longer than an iteration
+        options["default_hooks__checkpoint__interval"] = stop_after
     whole = _run(make_config(*args, name="whole", **options))
     broken = make_config(*args, name="broken", **options)
     _run(broken, stop_after=stop_after)

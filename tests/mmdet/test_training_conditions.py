@@ -148,26 +148,37 @@ def test_incoming_scale_passes_through(make_config, batch) -> None:
     assert_close(plain, scaled)
 
 
-def test_real_loss_scaler(make_config, monkeypatch) -> None:
-    """AmpOptimWrapper with a scaler that works on a CPU; an overflow skips the step as always."""
+class _Start(Hook):
+    """Keeps the weights that training begins with."""
+
+    def before_train(self, runner) -> None:
+        self.weights = {n: p.clone() for n, p in runner.model.named_parameters()}
+
+
+@pytest.mark.parametrize(
+    ("combiner", "exponent"),
+    # Losses near 1000 at a scale of 2^127 leave float32's range in each of the 4 iterations.
+    [(dict(type="Sum", weights=[1000.0, 1000.0]), 127), ("UncertaintyWeighting", 10)],
+    ids=["overflow", "fits"],
+)
+def test_real_loss_scaler(combiner, exponent, make_config, monkeypatch) -> None:
+    """AmpOptimWrapper, with a scaler that works on a CPU: overflows skip the step as always."""
     monkeypatch.setattr(
         "mmengine.optim.optimizer.amp_optimizer_wrapper.is_cuda_available", lambda: True
     )
-    cfg = make_config(
-        "retinanet", combiner_config("UncertaintyWeighting"),
-        optim_wrapper__type="AmpOptimWrapper", optim_wrapper__dtype="bfloat16",
-    )  # fmt: skip
-    runner = Runner.from_cfg(cfg)
-    runner.optim_wrapper = runner.build_optim_wrapper(cfg.optim_wrapper)
-    runner.optim_wrapper.loss_scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
-    snapshots = _Snapshots()
-    runner.register_hook(snapshots)
+    amp = dict(optim_wrapper__type="AmpOptimWrapper", optim_wrapper__dtype="bfloat16")
+    runner = Runner.from_cfg(make_config("retinanet", combiner, **amp))
+    runner.optim_wrapper = runner.build_optim_wrapper(runner.cfg.optim_wrapper)
+    runner.optim_wrapper.loss_scaler = torch.amp.GradScaler("cpu", init_scale=2.0**exponent)
+    start = _Start()
+    runner.register_hook(start)
     runner.train()
-    first, second = snapshots.taken[:2]
-    weights = [k for k in first if "loss_combination" not in k and "momentum" not in k]
-    assert all(torch.equal(first[k], second[k]) for k in weights)  # overflow: no step
-    assert runner.optim_wrapper.loss_scaler.get_scale() < 2.0**127
-    assert all(v.isfinite().all() for v in runner.model.state_dict().values())
+    weights = dict(runner.model.named_parameters())
+    moved = any(not torch.equal(start.weights[n], weights[n]) for n in weights)
+    overflowed = exponent == 127
+    assert moved != overflowed
+    assert runner.optim_wrapper.loss_scaler.get_scale() == 2.0 ** (123 if overflowed else 10)
+    assert all(p.isfinite().all() for p in weights.values())
 
 
 @pytest.mark.parametrize("name", ["SquaredSum", "GeometricMean"])

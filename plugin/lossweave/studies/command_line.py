@@ -1,4 +1,4 @@
-"""The command lines of ``tools/demo.py`` and ``tools/benchmark.py``."""
+"""The command lines of the tools ``demo.py``, ``compare.py`` and ``benchmark.py``."""
 
 import argparse
 import shlex
@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 from lossweave.combiners import combiner_names
 from lossweave.studies.benchmark import DETECTORS, Benchmark, run_benchmark, value_combiners
+from lossweave.studies.compare import Comparison, Method, run_comparison
 from lossweave.studies.demo import DEFAULT_CONFIG, Demo, run_demo
 
-__all__ = ["benchmark", "demo"]
+__all__ = ["benchmark", "compare", "demo"]
 
 _DEMO = """\
 Train one small detector with several combiners, on the same data in the same order, and
@@ -53,6 +54,27 @@ examples:
       three detectors, all value-based combiners; about 15 minutes on 2 CPU cores
   python tools/benchmark.py --detectors retinanet --combiners FAMO DWA --rounds 5
       a quick look"""
+
+
+_COMPARE = """\
+Train several methods with several seeds each and compare them with the best of the sums.
+
+A method is a combiner's name, or a name and its options in quotes. The sums among the methods
+are the sweep over the sum's weights: the best on the validation split is the tuned sum, and the
+differences to it, paired by seed, are measured on the test split. Finished trainings are kept,
+so seeds and methods can be added by calling again with more of them."""
+
+_COMPARE_EXAMPLES = """\
+what is written, in work_dirs/compare:
+  comparison.md             table and verdict, with scores.png
+  comparison.json           every number, commands, versions, machine
+  <method>_seed<n>/         a training: its checkpoints, logs and score.json
+
+examples:
+  python tools/make_demo_data.py
+  python tools/compare.py --methods Sum "Sum weights=[1,2]" "Sum weights=[1,4]" FAMO DWA
+  python tools/compare.py --seeds 0 1 2 3 4 --jobs 2 --methods Sum "DWA period=50"
+"""
 
 
 def _parser(description: str, epilog: str) -> argparse.ArgumentParser:
@@ -142,3 +164,37 @@ def benchmark(arguments: Sequence[str] | None = None) -> None:
     args["detectors"] = tuple(args["detectors"])
     args["combiners"] = tuple(args["combiners"]) if args["combiners"] else None
     run_benchmark(Benchmark(command=shlex.join(["python", "tools/benchmark.py", *given]), **args))
+
+
+def compare(arguments: Sequence[str] | None = None) -> None:
+    """``tools/compare.py``: see its ``--help``.
+
+    Raises:
+        LossweaveError: wrong input, before anything is trained, or a training that failed.
+    """
+    parser = _parser(_COMPARE, _COMPARE_EXAMPLES)
+    parser.add_argument("--methods", nargs="+", required=True, metavar="METHOD")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="(0 1 2)")
+    parser.add_argument(
+        "--config", default=DEFAULT_CONFIG, help="a path or package::path (%(default)s)"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="trainings at a time, sharing the cores (%(default)s)"
+    )
+    parser.add_argument("--work-dir", default=Comparison.work_dir, help="(%(default)s)")
+    parser.add_argument(
+        "--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="the same for all"
+    )
+    args = parser.parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    run_comparison(
+        Comparison(
+            methods=tuple(Method.parse(text) for text in args.methods),
+            seeds=tuple(args.seeds),
+            config=args.config,
+            work_dir=args.work_dir,
+            jobs=args.jobs,
+            options=tuple(args.cfg_options),
+            command=shlex.join(["python", "tools/compare.py", *given]),
+        )
+    )

@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from math import ceil
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from lossweave.studies.record import RunRecord, Series
 
-__all__ = ["COLORS", "plot_history"]
+if TYPE_CHECKING:
+    from lossweave.studies.compare import Score
+
+__all__ = ["COLORS", "plot_history", "plot_scores"]
 
 #: Okabe and Ito's palette, told apart with any kind of colour vision.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -93,7 +96,7 @@ def _draw(panel: Any, found: Sequence[tuple[str, Series]], quantity: str) -> Non
     if wide:
         panel.set_yscale("log")
         # Losses often stay within one decade, where powers of ten alone would label nothing.
-        panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 3.0, 5.0)))
         panel.yaxis.set_major_formatter(ScalarFormatter())
         panel.yaxis.set_minor_formatter(NullFormatter())
     elif quantity == "weight" and everything:
@@ -120,3 +123,40 @@ def _label_ends(panel: Any, found: Sequence[tuple[str, Series]], log: bool) -> N
             fontweight="bold",
             annotation_clip=False,
         )
+
+
+def plot_scores(scores: Sequence["Score"], tuned: str, path: str | Path) -> Path:
+    """AP on the test split: a dot per seed, a line at the mean, methods from best to worst.
+
+    Args:
+        scores: the finished trainings.
+        tuned: the label of the tuned sum, which is marked.
+        path: the picture to write.
+    """
+    by_method: dict[str, list[float]] = {}
+    for score in scores:
+        by_method.setdefault(score.method, []).append(score.test)
+    order = sorted(by_method, key=lambda label: sum(by_method[label]) / len(by_method[label]))
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 0.42 * len(order) + 1.4), layout="constrained")
+    axes = figure.subplots()
+    for row, label in enumerate(order):
+        values = by_method[label]
+        colour = COLORS[1] if label == tuned else COLORS[0]
+        axes.plot(values, [row] * len(values), "o", color=colour, alpha=0.7, markersize=6)
+        mean = sum(values) / len(values)
+        axes.plot([mean, mean], [row - 0.3, row + 0.3], color=colour, linewidth=2.5)
+        if label == tuned:
+            axes.axvline(mean, color=colour, linewidth=0.8, linestyle=":")
+    axes.set_yticks(
+        range(len(order)), [f"{x} (tuned)" if x == tuned else x for x in order], fontsize=9
+    )
+    axes.set_xlabel("AP on the test split")
+    axes.grid(axis="x", color="#dddddd")
+    axes.set_axisbelow(True)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    figure.savefig(path, dpi=120)
+    return Path(path)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageColor
 
 __all__ = ["Box", "Judged", "draw_sheet", "judge", "read_detections", "read_truth"]
 
@@ -120,8 +120,8 @@ def draw_sheet(
     images: str | Path,
     results: Mapping[str, str | Path],
     count: int = 8,
-    min_score: float = 0.3,
-    tile: float = 1.75,
+    min_score: float = 0.4,
+    tile: float = 2.2,
 ) -> Path:
     """Draw validation pictures: the ground truth, and beside it each detector's detections.
 
@@ -184,7 +184,9 @@ def draw_sheet(
                 _outline(panel, box, _MISSED, None, dashed=True)
             for box in (*found.wrong, *found.right):
                 color = _RIGHT if box in found.right else _WRONG
-                _outline(panel, box, color, f"{box.label} {box.score:.2f}".replace(" 0.", " ."))
+                text = f"{box.label} {box.score:.2f}".replace(" 0.", " .")
+                # Wrong ones often lie on right ones, so their labels hang below.
+                _outline(panel, box, color, text, below=box not in found.right)
     legend = [
         Line2D([], [], color=_RIGHT, linewidth=2.5, label="right class, IoU at least 0.5"),
         Line2D([], [], color=_WRONG, linewidth=2.5, label="wrong class or place"),
@@ -203,10 +205,20 @@ def draw_sheet(
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=110, format="png")
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    # Photographs hardly compress as PNG; 256 colours make a third of it and look the same.
-    palette = Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE)
-    palette.save(path, optimize=True)
+    _few_colors(Image.open(drawn).convert("RGB")).save(path, optimize=True)
     return Path(path)
+
+
+def _few_colors(drawing: Image.Image) -> Image.Image:
+    """In 256 colours: photographs hardly compress as PNG, and this makes a third of it."""
+    marks = [_RIGHT, _WRONG, _MISSED, _TRUTH]  # too rare to be found, and what matters most
+    sample = drawing.resize((drawing.width // 4, drawing.height // 4), Image.Resampling.NEAREST)
+    # Without the k-means, small patches of colour turn into another colour altogether.
+    found = sample.quantize(256 - len(marks), kmeans=4, dither=Image.Dither.NONE).getpalette()
+    found = (found or [])[: 3 * (256 - len(marks))]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(found + [part for mark in marks for part in ImageColor.getrgb(mark)])
+    return drawing.quantize(palette=palette, dither=Image.Dither.NONE)
 
 
 def _spread(images: Sequence[int], count: int) -> list[int]:
@@ -222,7 +234,9 @@ def _show(panel: Any, picture: Image.Image) -> None:
         spine.set_visible(False)
 
 
-def _outline(panel: Any, box: Box, color: str, text: str | None, dashed: bool = False) -> None:
+def _outline(
+    panel: Any, box: Box, color: str, text: str | None, dashed: bool = False, below: bool = False
+) -> None:
     from matplotlib.patches import Rectangle
 
     style = "--" if dashed else "-"
@@ -240,10 +254,16 @@ def _outline(panel: Any, box: Box, color: str, text: str | None, dashed: bool = 
         )
     if text is None:
         return
-    room = box.y > 12  # else the label goes inside, where the picture does not cut it
+    y, room = box.y - 1, box.y > 12  # else the label goes inside, where it is not cut off
+    if below:
+        height = panel.get_ylim()[0]
+        y, room = box.y + box.height + 1, box.y + box.height > height - 12
+        y = y - 2.5 if room else y
+    elif not room:
+        y = box.y + 1.5
     panel.text(
         max(box.x, 1),
-        box.y - 1 if room else box.y + 1.5,
+        y,
         text,
         fontsize=6.5,
         fontweight="bold",

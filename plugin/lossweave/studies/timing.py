@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["PairedTimes", "interleaved", "paired_round", "quiet"]
+__all__ = ["PairedTimes", "interleaved", "paired_round", "quiet", "seconds_of"]
 
 Step = Callable[[], float]
 
