@@ -241,6 +241,26 @@ def test_other_detectors_train_with_no_further_code(name: str, tmp_path: Path) -
     assert all(v["value"] > 0 for v in model.loss_combination.last().values())
 
 
+@pytest.mark.parametrize("boundary", ["parameters", "features", "representation"])
+@pytest.mark.parametrize("name", [n for n in FURTHER if n.startswith(("atss", "detr"))])
+def test_gradients_of_other_detectors(name: str, boundary: str, tmp_path: Path) -> None:
+    (tmp_path / "c.py").write_text(f"_base_ = 'mmdet::{name}'\n")
+    cfg = Config.fromfile(tmp_path / "c.py")
+    cfg.model.backbone.pop("init_cfg", None)
+    cfg.model.backbone.base_channels = 8
+    cfg.model.neck.in_channels = [c // 8 for c in cfg.model.neck.in_channels]
+    cfg.model.update(
+        type="lossweave.CombinedLossDetector",
+        base_detector=cfg.model.type,
+        combiner=dict(type="MGDA", boundary=boundary),
+    )
+    model = _build(cfg).train()
+    root, _ = model.parse_losses(_forward(model, masks=False))
+    root.backward()
+    assert sum(v["weight"] for v in model.loss_combination.last().values()) == pytest.approx(1)
+    assert sum(p.grad is not None and p.grad.any() for p in model.parameters()) > 20
+
+
 def _forward(model, masks: bool) -> dict:
     from mmdet.structures import DetDataSample
     from mmdet.structures.mask import BitmapMasks

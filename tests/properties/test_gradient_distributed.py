@@ -7,7 +7,21 @@ import pytest
 import support_gradient
 import torch
 import torch.multiprocessing as mp
-from support_gradient import BOUNDARIES, CASES, WORLD, Scenario, distributed_cases, expected, run
+from support_gradient import (
+    BOUNDARIES,
+    CASES,
+    PATTERNS,
+    WORLD,
+    Net,
+    Scenario,
+    distributed_cases,
+    expected,
+    run,
+    shard,
+)
+
+from lossweave.combination import build_combination
+from lossweave.progress import Progress
 
 #: The solver of NashMTL stops at a residual of its own.
 LOOSE = {"NashMTL": 1e-3}
@@ -72,3 +86,28 @@ def test_a_loss_scaler_changes_nothing(case: str, boundary: str, scale: float) -
     for ours, theirs in zip(scaled["grads"], plain["grads"], strict=True):
         for mine, other in zip(ours, theirs, strict=True):
             torch.testing.assert_close(mine, other, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES)
+@pytest.mark.parametrize("case", ["PCGrad", "GradNorm", "NashMTL"])
+def test_a_skipped_update_teaches_nothing(case: str, boundary: str) -> None:
+    combination = build_combination(
+        support_gradient.config(case, BOUNDARIES[boundary]), PATTERNS, on_nonfinite="skip"
+    )
+    combination.say = lambda message: None
+    model = Net(combination)
+    for iteration in range(4):
+        combination.set_progress(Progress(iteration))
+        model.zero_grad()
+        before = {k: v.clone() for k, v in combination.state_dict().items()}
+        losses = model(shard(iteration, 0))
+        if iteration == 2:
+            losses["loss_b"] = losses["loss_b"] * torch.nan
+        combination(losses, model=model).backward()
+        assert combination.skipping == (iteration == 2)
+        if iteration == 2:
+            for name, value in combination.state_dict().items():
+                if name != "window_skipped":
+                    torch.testing.assert_close(value, before[name], rtol=0, atol=0, equal_nan=True)
+        else:
+            assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
