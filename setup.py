@@ -9,7 +9,6 @@ from setuptools.command.build_py import build_py
 HERE = Path(__file__).parent
 
 # Pins, each with its reason. What is not pinned here follows from these.
-TORCHJD = "torchjd==0.18.*"  # its scalarizers, by their signatures of 0.18, are the tests' oracles
 MMDET = [
     # Maintained forks of OpenMMLab's packages (they import as mmcv, mmengine, mmdet): they run
     # with current torch and numpy. With the classic packages installed, leave this extra out.
@@ -29,6 +28,7 @@ DETECTRON2 = [  # what detectron2 needs; itself it is installed from its own rep
     "pycocotools",
     "setuptools<82",
 ]
+# 0.18: weightings of gradients are its own, called (as the oracles in the tests) by its signatures.
 SOLVERS = ["torchjd[quadprog-projector,cagrad,nash-mtl,fairgrad]==0.18.*"]
 DEMO = [
     "scikit-learn",
@@ -39,7 +39,7 @@ DEMO = [
     "tqdm",
     "tensorboard",
 ]
-TEST = [TORCHJD, "pytest>=8", "pytest-xdist", "ruff==0.17.*", "mypy==2.4.*"]
+TEST = [*SOLVERS, "pytest>=8", "pytest-xdist", "ruff==0.17.*", "mypy==2.4.*"]
 
 
 class BuildWithConfigs(build_py):
@@ -64,7 +64,7 @@ setup(
     package_dir={"": "plugin"},
     packages=find_packages("plugin"),
     package_data={"lossweave": ["py.typed"]},
-    install_requires=["torch>=2.1", "numpy"],
+    install_requires=["torch>=2.1", "numpy", "typing_extensions"],
     extras_require={
         "mmdet": MMDET,
         "detectron2": DETECTRON2,

@@ -260,6 +260,7 @@ def test_memory_moves_once_per_update(name: str) -> None:
         ("CAGrad", "clarabel", "cagrad"),
         ("NashMTL", "ecos", "nash-mtl"),
         ("FairGrad", "scipy", "fairgrad"),
+        ("MGDA", "torchjd", ""),
     ],
 )
 def test_a_missing_solver_is_said_when_the_config_is_read(
@@ -269,7 +270,8 @@ def test_a_missing_solver_is_said_when_the_config_is_read(
     monkeypatch.setattr(
         "importlib.util.find_spec", lambda n, *a: None if n == package else there(n, *a)
     )
-    with pytest.raises(LossweaveError, match=rf"{package}; type: pip install 'torchjd\[{extra}\]"):
+    line = rf"'torchjd\[{extra}\]=" if extra else "'torchjd="
+    with pytest.raises(LossweaveError, match=rf"{package}; type: pip install {line}"):
         build_combiner(name)
 
 

@@ -259,11 +259,12 @@ def torchjd_part(who: str, name: str, needs: Mapping[str, str] | None = None) ->
     Raises:
         LossweaveError: one of them is not installed; shows the line to type.
     """
-    missing = [package for package in needs or {} if importlib.util.find_spec(package) is None]
-    if missing and needs:
-        extra = needs[missing[0]]
+    packages = ("torchjd", *(needs or {}))
+    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    if missing:
+        extra = f"[{next(iter(needs.values()))}]" if needs else ""
         raise LossweaveError(
-            f"{who} needs {', '.join(missing)}; type: pip install 'torchjd[{extra}]==0.18.*'"
+            f"{who} needs {', '.join(missing)}; type: pip install 'torchjd{extra}==0.18.*'"
         )
     module, _, attribute = name.rpartition(":")
     return getattr(importlib.import_module(module or "torchjd.aggregation"), attribute)
