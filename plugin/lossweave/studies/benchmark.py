@@ -25,7 +25,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 from tqdm import tqdm
 
-from lossweave.combiners import GradientCombiner, combiner_names
+from lossweave.combiners import combiner_names
 from lossweave.combiners.registry import combiner_class
 from lossweave.errors import LossweaveError
 from lossweave.mmdet.configuring import load_config, with_combiner
@@ -159,7 +159,7 @@ class DetectorResult:
 
 def value_combiners() -> list[str]:
     """The registered combiners that need the losses' values only, no gradient per term."""
-    return [n for n in combiner_names() if not issubclass(combiner_class(n), GradientCombiner)]
+    return [n for n in combiner_names() if not getattr(combiner_class(n), "needs_gradients", False)]
 
 
 def run_benchmark(benchmark: Benchmark) -> list[DetectorResult]:
