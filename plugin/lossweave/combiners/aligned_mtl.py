@@ -7,9 +7,8 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from lossweave.combiners.gradient import (
-    GradientCombiner,
+    PreferringCombiner,
     Shared,
-    preferred,
     torchjd_part,
     unit_trace,
 )
@@ -19,7 +18,7 @@ __all__ = ["AlignedMTL"]
 
 
 @register_combiner
-class AlignedMTL(GradientCombiner):
+class AlignedMTL(PreferringCombiner):
     r"""Gradients whose principal components are brought to one length:
     :math:`w = \sigma \, V \Sigma^{-1} V^\top p` with :math:`G = V \Sigma^2 V^\top` and
     preferences p (Senushkin et al., Independent Component Alignment for Multi-Task Learning,
@@ -55,18 +54,12 @@ class AlignedMTL(GradientCombiner):
         scale_mode: Literal["min", "median", "rmse"] = "min",
         **shared: Unpack[Shared],
     ) -> None:
-        super().__init__(**shared)
-        self.pref_vector, self.scale_mode = pref_vector, scale_mode
-        self._preference: list[float] | None = None
+        super().__init__(pref_vector, **shared)
+        self.scale_mode = scale_mode
         self._weighting: Any = torchjd_part("AlignedMTL", "AlignedMTLWeighting")(
             scale_mode=scale_mode
         )
 
-    def bind(self, terms: Sequence[str]) -> None:
-        super().bind(terms)
-        if self.pref_vector is not None:
-            self._preference = self.per_term(self.pref_vector, "pref_vector")
-
     def weigh(self, gramian: Tensor, terms: list[int]) -> Tensor:
-        self._weighting.pref_vector = preferred(self._preference, terms)
+        self._weighting.pref_vector = self.preferences(terms)
         return self._weighting(unit_trace(gramian))

@@ -42,9 +42,7 @@ class CAGrad(GradientCombiner):
         [0.704, 0.5]
     """
 
-    def __init__(
-        self, c: float = 0.5, norm_eps: float = 0.0001, **shared: Unpack[Shared]
-    ) -> None:
+    def __init__(self, c: float = 0.5, norm_eps: float = 0.0001, **shared: Unpack[Shared]) -> None:
         super().__init__(**shared)
         self.require("c", c, c >= 0, "0 or more")
         self.require("norm_eps", norm_eps, norm_eps >= 0, "0 or more")

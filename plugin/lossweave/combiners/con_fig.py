@@ -1,12 +1,9 @@
 """Conflict-free inverse gradients."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
-from typing_extensions import Unpack
 
-from lossweave.combiners.gradient import GradientCombiner, Shared, preferred, unit_trace
+from lossweave.combiners.gradient import PreferringCombiner, unit_trace
 from lossweave.combiners.registry import register_combiner
 
 __all__ = ["ConFIG", "config_weights"]
@@ -40,7 +37,7 @@ def config_weights(gramian: Tensor, preference: Tensor) -> Tensor:
 
 
 @register_combiner
-class ConFIG(GradientCombiner):
+class ConFIG(PreferringCombiner):
     r"""The direction that has the same cosine with every gradient, as long as their
     projections on it together: :math:`d = U^{+} p`, :math:`\sum_k (g_k \cdot \hat d) \, \hat
     d` (Liu et al., ConFIG: Towards Conflict-free Training of Physics Informed Neural Networks,
@@ -66,22 +63,8 @@ class ConFIG(GradientCombiner):
         [0.75, 1.5]
     """
 
-    def __init__(
-        self,
-        pref_vector: dict[str, float] | Sequence[float] | None = None,
-        **shared: Unpack[Shared],
-    ) -> None:
-        super().__init__(**shared)
-        self.pref_vector = pref_vector
-        self._preference: list[float] | None = None
-
-    def bind(self, terms: Sequence[str]) -> None:
-        super().bind(terms)
-        if self.pref_vector is not None:
-            self._preference = self.per_term(self.pref_vector, "pref_vector")
-
     def weigh(self, gramian: Tensor, terms: list[int]) -> Tensor:
-        preference = preferred(self._preference, terms)
+        preference = self.preferences(terms)
         if preference is None:
             preference = torch.ones(len(terms), dtype=torch.float64)
         return config_weights(unit_trace(gramian), preference)

@@ -8,11 +8,19 @@ from typing import Any, ClassVar, Literal, TypedDict
 
 import torch
 from torch import Tensor
+from typing_extensions import Unpack
 
 from lossweave.combiners.base import Combined, Combiner
 from lossweave.errors import LossweaveError
 
-__all__ = ["GradientCombiner", "Shared", "preferred", "torchjd_part", "unit_trace"]
+__all__ = [
+    "ConeProjection",
+    "GradientCombiner",
+    "PreferringCombiner",
+    "Shared",
+    "torchjd_part",
+    "unit_trace",
+]
 
 _BOUNDARIES = ("parameters", "features", "representation")
 #: A row this much shorter than the longest (squared) is what float32 leaves of a zero.
@@ -241,11 +249,72 @@ def unit_trace(gramian: Tensor) -> Tensor:
     return gramian / gramian.diagonal().sum()
 
 
-def preferred(preference: Sequence[float] | None, terms: Sequence[int]) -> Tensor | None:
-    """The preferences of the given terms as a vector; None stands for equal ones."""
-    if preference is None:
-        return None
-    return torch.tensor([preference[k] for k in terms], dtype=torch.float64)
+class PreferringCombiner(GradientCombiner):
+    """A combiner of gradients with a preference per term.
+
+    Args:
+        pref_vector: preference of each term, by name or in their order; None means equal ones.
+        shared: as in :class:`GradientCombiner`.
+
+    Raises:
+        LossweaveError: preferences that do not fit the terms.
+    """
+
+    def __init__(
+        self,
+        pref_vector: dict[str, float] | Sequence[float] | None = None,
+        **shared: Unpack[Shared],
+    ) -> None:
+        super().__init__(**shared)
+        self.pref_vector = pref_vector
+        self._preference: list[float] | None = None
+
+    def bind(self, terms: Sequence[str]) -> None:
+        super().bind(terms)
+        if self.pref_vector is not None:
+            self._preference = self.per_term(self.pref_vector, "pref_vector")
+
+    def preferences(self, terms: Sequence[int]) -> Tensor | None:
+        """The preferences of the given terms as a vector; None stands for equal ones."""
+        if self._preference is None:
+            return None
+        return torch.tensor([self._preference[k] for k in terms], dtype=torch.float64)
+
+
+class ConeProjection(PreferringCombiner):
+    """What the combiners share that project onto the cone of directions that no term minds.
+
+    Args:
+        pref_vector: as in :class:`PreferringCombiner`.
+        reg_eps: added to the diagonal of the Gramian.
+        shared: as in :class:`GradientCombiner`.
+
+    Raises:
+        LossweaveError: ``reg_eps`` not positive, or quadprog and qpsolvers not installed.
+    """
+
+    #: The class in ``torchjd.aggregation``.
+    weighting: ClassVar[str]
+
+    def __init__(
+        self,
+        pref_vector: dict[str, float] | Sequence[float] | None = None,
+        reg_eps: float = 0.0001,
+        **shared: Unpack[Shared],
+    ) -> None:
+        super().__init__(pref_vector, **shared)
+        self.require("reg_eps", reg_eps, reg_eps > 0, "positive")
+        self.reg_eps = reg_eps
+        who = type(self).__name__
+        needs = {p: "quadprog-projector" for p in ("qpsolvers", "quadprog")}
+        projector = torchjd_part(who, "torchjd.linalg:QuadprogProjector", needs)
+        self._weighting: Any = torchjd_part(who, self.weighting)(
+            projector=projector(reg_eps=reg_eps)
+        )
+
+    def weigh(self, gramian: Tensor, terms: list[int]) -> Tensor:
+        self._weighting.pref_vector = self.preferences(terms)
+        return self._weighting(unit_trace(gramian))
 
 
 def torchjd_part(who: str, name: str, needs: Mapping[str, str] | None = None) -> Any:

@@ -1,25 +1,15 @@
 """Unconflicting projection of gradients."""
 
-from collections.abc import Sequence
-from typing import Any
+from typing import ClassVar
 
-from torch import Tensor
-from typing_extensions import Unpack
-
-from lossweave.combiners.gradient import (
-    GradientCombiner,
-    Shared,
-    preferred,
-    torchjd_part,
-    unit_trace,
-)
+from lossweave.combiners.gradient import ConeProjection
 from lossweave.combiners.registry import register_combiner
 
 __all__ = ["UPGrad"]
 
 
 @register_combiner
-class UPGrad(GradientCombiner):
+class UPGrad(ConeProjection):
     r"""Each gradient is projected onto the cone of directions that no term minds; then they
     are averaged: :math:`\sum_k p_k \, \pi_J(g_k)` (Quinton and Rey, Jacobian Descent for
     Multi-Objective Optimization, 2024).
@@ -51,27 +41,4 @@ class UPGrad(GradientCombiner):
         [1.11, 0.79]
     """
 
-    def __init__(
-        self,
-        pref_vector: dict[str, float] | Sequence[float] | None = None,
-        reg_eps: float = 0.0001,
-        **shared: Unpack[Shared],
-    ) -> None:
-        super().__init__(**shared)
-        self.require("reg_eps", reg_eps, reg_eps > 0, "positive")
-        self.pref_vector, self.reg_eps = pref_vector, reg_eps
-        self._preference: list[float] | None = None
-        needs = {p: "quadprog-projector" for p in ("qpsolvers", "quadprog")}
-        projector = torchjd_part("UPGrad", "torchjd.linalg:QuadprogProjector", needs)
-        self._weighting: Any = torchjd_part("UPGrad", "UPGradWeighting")(
-            projector=projector(reg_eps=reg_eps)
-        )
-
-    def bind(self, terms: Sequence[str]) -> None:
-        super().bind(terms)
-        if self.pref_vector is not None:
-            self._preference = self.per_term(self.pref_vector, "pref_vector")
-
-    def weigh(self, gramian: Tensor, terms: list[int]) -> Tensor:
-        self._weighting.pref_vector = preferred(self._preference, terms)
-        return self._weighting(unit_trace(gramian))
+    weighting: ClassVar[str] = "UPGradWeighting"
