@@ -43,9 +43,13 @@ __all__ = [
     "Benchmark",
     "Cost",
     "DetectorResult",
+    "Step",
+    "build_detector",
     "fixed_batch",
     "measure_detector",
+    "optimizer_of",
     "run_benchmark",
+    "sharing",
     "value_combiners",
 ]
 
@@ -242,18 +246,18 @@ def measure_detector(
         device: 'cpu' or 'cuda'.
     """
     init_default_scope("mmdet")
-    stock = _build(cfg, None).to(device).train()
-    twins = {CONTROL: _sharing(_build(cfg, None), stock)}
+    stock = build_detector(cfg, None).to(device).train()
+    twins = {CONTROL: sharing(build_detector(cfg, None), stock)}
     for name in combiners:
-        twins[name] = _sharing(_build(cfg, name), stock).to(device)
-    optimizer = _optimizer(stock, cfg)
+        twins[name] = sharing(build_detector(cfg, name), stock).to(device)
+    optimizer = optimizer_of(stock, cfg)
 
     def wait() -> None:
         if device.startswith("cuda"):
             torch.cuda.synchronize()
 
-    steps = {name: _Step(model, optimizer, batch, wait) for name, model in twins.items()}
-    reference = _Step(stock, optimizer, batch, wait)
+    steps = {name: Step(model, optimizer, batch, wait) for name, model in twins.items()}
+    reference = Step(stock, optimizer, batch, wait)
     for step in (reference, reference, *steps.values()):  # caches, and checks of the first step
         step()
     stock_syncs = count_syncs(reference.run, device)
@@ -274,7 +278,7 @@ def measure_detector(
     )
 
 
-class _Step:
+class Step:
     """One training step: forward, parse_losses, backward, optimizer.
 
     The random state is the same before each, so samplers of boxes do the same work.
@@ -425,7 +429,8 @@ def _classes(cfg: Config) -> int:
     return int((head[0] if isinstance(head, list) else head).num_classes)
 
 
-def _build(cfg: Config, combiner: str | None) -> Any:
+def build_detector(cfg: Config, combiner: str | None) -> Any:
+    """The config's detector under a combiner, or stock, whatever the config says of it."""
     cfg = cfg.copy()
     if combiner is not None:
         return MODELS.build(with_combiner(cfg, combiner).model)
@@ -437,13 +442,14 @@ def _build(cfg: Config, combiner: str | None) -> Any:
     return MODELS.build(model)
 
 
-def _sharing(model: Any, stock: Any) -> Any:
+def sharing(model: Any, stock: Any) -> Any:
+    """The model with the stock detector's own modules, so that both have the same weights."""
     for name, module in stock.named_children():
         setattr(model, name, module)
     return model.train()
 
 
-def _optimizer(model: Any, cfg: Config) -> OptimWrapper:
+def optimizer_of(model: Any, cfg: Config) -> OptimWrapper:
     """The config's optimizer with a step too small to matter: every step does the same work."""
     own = cfg.optim_wrapper.to_dict()
     own["type"] = "OptimWrapper"

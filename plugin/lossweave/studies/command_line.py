@@ -5,8 +5,11 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+import torch
+
 from lossweave.combiners import combiner_names
 from lossweave.studies.benchmark import DETECTORS, Benchmark, run_benchmark, value_combiners
+from lossweave.studies.boundaries import run_boundaries
 from lossweave.studies.compare import Comparison, Method, run_comparison
 from lossweave.studies.demo import DEFAULT_CONFIG, Demo, run_demo
 
@@ -53,7 +56,9 @@ examples:
   python tools/benchmark.py
       three detectors, all value-based combiners; about 15 minutes on 2 CPU cores
   python tools/benchmark.py --detectors retinanet --combiners FAMO DWA --rounds 5
-      a quick look"""
+      a quick look
+  python tools/benchmark.py --boundaries PCGrad
+      what combining gradients costs at each boundary, beside the K-pass limit"""
 
 
 _COMPARE = """\
@@ -158,12 +163,35 @@ def benchmark(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--device", help="cpu or cuda (cuda if there is one); on cuda, detectors of full size"
     )
-    parser.add_argument("--work-dir", default=standard.work_dir, help="(%(default)s)")
+    parser.add_argument(
+        "--boundaries",
+        metavar="NAME",
+        help="measure this combiner of gradients at every boundary instead (PCGrad is cheap)",
+    )
+    parser.add_argument(
+        "--work-dir", help=f"({standard.work_dir}; with --boundaries work_dirs/boundaries)"
+    )
     args = vars(parser.parse_args(arguments))
     given = list(sys.argv[1:] if arguments is None else arguments)
+    command = shlex.join(["python", "tools/benchmark.py", *given])
+    boundaries = args.pop("boundaries")
+    if boundaries:
+        if args["threads"]:
+            torch.set_num_threads(args["threads"])
+        run_boundaries(
+            boundaries,
+            args["detectors"],
+            args["rounds"],
+            args["batch_size"],
+            args["device"],
+            args["work_dir"] or "work_dirs/boundaries",
+            command,
+        )
+        return
+    args["work_dir"] = args["work_dir"] or standard.work_dir
     args["detectors"] = tuple(args["detectors"])
     args["combiners"] = tuple(args["combiners"]) if args["combiners"] else None
-    run_benchmark(Benchmark(command=shlex.join(["python", "tools/benchmark.py", *given]), **args))
+    run_benchmark(Benchmark(command=command, **args))
 
 
 def compare(arguments: Sequence[str] | None = None) -> None:
