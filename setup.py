@@ -51,7 +51,8 @@ class BuildWithConfigs(build_py):
             return  # an editable install reads them from the repository
         target = Path(self.build_lib) / "lossweave" / ".mim"
         for name in ("configs", "tools"):
-            shutil.copytree(HERE / name, target / name, dirs_exist_ok=True)
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(HERE / name, target / name, ignore=ignored, dirs_exist_ok=True)
 
 
 setup(
