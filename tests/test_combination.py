@@ -44,8 +44,10 @@ def test_the_plain_sum_is_the_framework_s_own_object() -> None:
     entries = _entries(leaves, "loss_cls", "loss_bbox", "loss_mask")
     total = leaves[0] + leaves[1] + leaves[2]
     assert combination(entries, total) is total
-    assert combination.last() == {"cls": {"value": 1.0, "weight": 1.0},
-                                  "loc": {"value": 2.0, "weight": 1.0}}
+    assert combination.last() == {
+        "cls": {"value": 1.0, "weight": 1.0},
+        "loc": {"value": 2.0, "weight": 1.0},
+    }
 
 
 def test_without_a_stock_total_the_plain_sum_is_computed() -> None:
@@ -86,8 +88,10 @@ def test_extras_are_added_plainly_and_said_once() -> None:
         root = combination(_entries(leaves, "loss_cls", "loss_bbox", "loss_mask", "loss_obj"))
         root.backward()
         assert root == 2 * 3 + 10 + 7 and _grads(leaves) == [3, 2, 1, 1]
-    assert notes == ["the losses ['loss_mask', 'loss_obj'] belong to no term and are added with "
-                     "weight 1; name them in `terms` to combine them"]
+    assert notes == [
+        "the losses ['loss_mask', 'loss_obj'] belong to no term and are added with "
+        "weight 1; name them in `terms` to combine them"
+    ]
 
 
 def test_extras_are_refused_where_they_should_be() -> None:
@@ -118,8 +122,9 @@ def test_extras_alone() -> None:
 def test_entries_of_one_term_are_added() -> None:
     combination = build_combination("Product", {"cls": "*cls*", "loc": "*bbox*"})
     leaves = _leaves(1.0, 2.0, 3.0, 4.0)
-    root = combination(_entries(leaves, "s0.loss_cls", "s0.loss_bbox", "s1.loss_cls",
-                                "s1.loss_bbox"))
+    root = combination(
+        _entries(leaves, "s0.loss_cls", "s0.loss_bbox", "s1.loss_cls", "s1.loss_bbox")
+    )
     root.backward()
     assert root == 4 * 6 and _grads(leaves) == [6, 4, 6, 4]
 
@@ -169,8 +174,10 @@ def test_autocast_is_off_inside() -> None:
 
 def test_terms_of_different_types() -> None:
     combination = build_combination("Product", TERMS)
-    leaves = [torch.tensor(2.0, requires_grad=True),
-              torch.tensor(1 / 3, dtype=torch.float64, requires_grad=True)]
+    leaves = [
+        torch.tensor(2.0, requires_grad=True),
+        torch.tensor(1 / 3, dtype=torch.float64, requires_grad=True),
+    ]
     root = combination(_entries(leaves, "loss_cls", "loss_bbox"))
     root.backward()
     assert root.dtype == torch.float64 and root.item() == pytest.approx(2 / 3, rel=1e-14)
@@ -398,15 +405,22 @@ def test_extras_keep_their_gradient_in_every_turn() -> None:
 
 # ---------------------------------------------------------------------------------- nested
 
-HEADS = {"rpn.cls": "loss_rpn_cls", "rpn.loc": "loss_rpn_bbox", "roi.cls": "loss_cls",
-         "roi.loc": "loss_bbox"}
+HEADS = {
+    "rpn.cls": "loss_rpn_cls",
+    "rpn.loc": "loss_rpn_bbox",
+    "roi.cls": "loss_cls",
+    "roi.loc": "loss_bbox",
+}
 
 
 def _nested(outer: Any, rpn: Any, roi: Any) -> LossCombination:
-    return build_combination(outer, {
-        "rpn": {"combiner": rpn, "terms": {"cls": "loss_rpn_cls", "loc": "loss_rpn_bbox"}},
-        "roi": {"combiner": roi, "terms": {"cls": "loss_cls", "loc": "loss_bbox"}},
-    })
+    return build_combination(
+        outer,
+        {
+            "rpn": {"combiner": rpn, "terms": {"cls": "loss_rpn_cls", "loc": "loss_rpn_bbox"}},
+            "roi": {"combiner": roi, "terms": {"cls": "loss_cls", "loc": "loss_bbox"}},
+        },
+    )
 
 
 def _run(combination: LossCombination, values: list[float]) -> tuple[float, list[float | None]]:
@@ -424,8 +438,10 @@ def test_per_head_then_over_heads() -> None:
 
 
 def test_a_leaf_beside_an_inner_combiner() -> None:
-    combination = build_combination("Product", {
-        "x": "loss_x", "yz": {"combiner": "Product", "terms": {"y": "loss_y", "z": "loss_z"}}})
+    combination = build_combination(
+        "Product",
+        {"x": "loss_x", "yz": {"combiner": "Product", "terms": {"y": "loss_y", "z": "loss_z"}}},
+    )
     leaves = _leaves(2.0, 3.0, 5.0)
     root = combination(_entries(leaves, "loss_z", "loss_x", "loss_y"))
     root.backward()
@@ -586,5 +602,9 @@ def test_wrong_terms_and_options(terms: Any, options: dict[str, Any], message: s
 def test_the_built_in_terms() -> None:
     assert build_combination("Max").names == ("cls", "loc")
     assert build_combination("Max", "head", rpn=True, roi=True).names == (
-        "rpn_cls", "rpn_loc", "roi_cls", "roi_loc")
+        "rpn_cls",
+        "rpn_loc",
+        "roi_cls",
+        "roi_loc",
+    )
     assert build_combination("Max", "head").names == ("cls", "loc")
