@@ -37,6 +37,9 @@ CASES: dict[str, Callable[[Sequence[str]], dict[str, Any]]] = {
     "Alternating": lambda terms: {"schedule": _those({"a": 1, "b": 2, "c": 1}, terms)},
     "Alternating epoch zero": lambda terms: {"unit": "epoch", "inactive": "zero",
                                              "schedule": _those({"a": 1, "b": 1, "c": 1}, terms)},
+    "AutoLoss": lambda terms: {"lr": 0.1, "episode": 3},
+    "AutoLoss joint hold": lambda terms: {"joint": True, "inactive": "hold", "lr": 0.1,
+                                          "episode": 3, "objective": _those(_FACTORS, terms)},
     "Convex": lambda terms: {
         "alpha": [_SHARES[t] / sum(_those(_SHARES, terms).values()) for t in terms]
     },

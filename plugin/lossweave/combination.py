@@ -132,6 +132,15 @@ class LossCombination(nn.Module):
         return any(getattr(c, "recompute", False) for c in self.combiners)
 
     @property
+    def judged(self) -> bool:
+        """Whether a combiner asks for held-out losses after the current update."""
+        progress = self._progress or Progress()
+        return any(
+            c.held_out_interval and (progress.update + 1) % c.held_out_interval == 0
+            for c in self.combiners
+        )
+
+    @property
     def label(self) -> str:
         """The combiner's name, for logs and file names."""
         return type(self.combiner).__name__
@@ -392,6 +401,16 @@ class LossCombination(nn.Module):
         with torch.no_grad():
             self.node.evaluate(*self.measure(entries))
             self.node.relearn()
+
+    def held_out(self, entries: Mapping[str, Tensor]) -> None:
+        """Learn from losses on data that is not trained on, where :attr:`judged`.
+
+        Args:
+            entries: the raw losses by name, reduced to scalars.
+        """
+        with torch.no_grad():
+            self.node.evaluate(*self.measure(entries))
+            self.node.held_out(self._progress or Progress())
 
     def last(self) -> dict[str, dict[str, float]]:
         """Value and weight of each term in the last iteration. Synchronises: for logs only.

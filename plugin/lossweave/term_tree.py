@@ -165,6 +165,14 @@ class TermNode(nn.Module):
             if getattr(node.combiner, "recompute", False) and node._seen is not None:
                 node.combiner.relearn(*node._seen)
 
+    def held_out(self, progress: Progress) -> None:
+        """Let the combiners whose turn it is learn from the held-out losses that
+        :meth:`evaluate` saw."""
+        for node in self.nodes():
+            every = node.combiner.held_out_interval
+            if every and (progress.update + 1) % every == 0 and node._seen is not None:
+                node.combiner.held_out(*node._seen)
+
     def _inner(self, name: str) -> "TermNode":
         node = self.inner[name]
         assert isinstance(node, TermNode)

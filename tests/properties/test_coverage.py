@@ -10,7 +10,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "combiners.md"
 
 
 def test_every_registered_combiner_is_covered() -> None:
-    assert len(registered()) == 18, "a new combiner needs a case in combiner_cases.py, then a row"
+    assert len(registered()) == 19, "a new combiner needs a case in combiner_cases.py, then a row"
     assert {name_of(case) for case in CASES} == set(registered())
     assert len(registered_gradient()) == 13, "a case goes into support_gradient.py, then a row"
     assert {name_of(case) for case in support_gradient.CASES} == set(registered_gradient())

@@ -6,6 +6,7 @@ this list, its test and its row in ``docs/combiners.md``.
 
 from lossweave.combiners.aligned_mtl import AlignedMTL
 from lossweave.combiners.alternating import Alternating
+from lossweave.combiners.auto_loss import AutoLoss
 from lossweave.combiners.base import Combined, Combiner
 from lossweave.combiners.cagrad import CAGrad
 from lossweave.combiners.con_fig import ConFIG
@@ -52,6 +53,7 @@ __all__ = [
     "STCH",
     "AlignedMTL",
     "Alternating",
+    "AutoLoss",
     "CAGrad",
     "Combined",
     "Combiner",

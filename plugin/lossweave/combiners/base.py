@@ -63,7 +63,11 @@ class Combiner(nn.Module):
     learns: ClassVar[bool] = False
     #: The weights depend on :attr:`progress`.
     scheduled: ClassVar[bool] = False
+    #: :meth:`grad_norm` learns from the norm of the update's gradient.
+    reads_grad_norm: ClassVar[bool] = False
 
+    #: Updates between two calls of :meth:`held_out`; 0 means that it is not called.
+    held_out_interval: int = 0
     terms: tuple[str, ...] = ()
     progress: Progress = Progress()
 
@@ -135,6 +139,22 @@ class Combiner(nn.Module):
         Args:
             losses: averaged over the ranks, shape ``(K,)``.
             present: which terms there are, boolean ``(K,)``.
+        """
+
+    def held_out(self, losses: Tensor, present: Tensor) -> None:
+        """Learn from losses on data that is not trained on, where :attr:`held_out_interval`.
+
+        Args:
+            losses: averaged over the ranks, shape ``(K,)``.
+            present: which terms there are, boolean ``(K,)``.
+        """
+
+    def grad_norm(self, norm: Tensor) -> None:
+        """Learn the norm of the gradient that the optimizer is going to see, where
+        :attr:`reads_grad_norm`.
+
+        Args:
+            norm: over all parameters and ranks, before clipping, shape ``()``.
         """
 
     def active(self) -> tuple[bool, ...] | None:

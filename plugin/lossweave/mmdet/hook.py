@@ -18,6 +18,7 @@ from mmengine.runner import Runner
 from lossweave.combination import LossCombination
 from lossweave.errors import LossweaveError
 from lossweave.mmdet.draws import SeededBatchSampler, seed_from
+from lossweave.mmdet.held_out import HeldOut
 from lossweave.progress import Progress
 from lossweave.registry import HOOKS
 
@@ -37,21 +38,36 @@ class CombinerHook(Hook):
     makes resuming exact: with numbered draws
     (:class:`~lossweave.mmdet.SeededBatchSampler`) the main process, too, is seeded by the
     number of the iteration; otherwise its random states are in the checkpoint. A model
-    without a combiner trains under it as it would without.
+    without a combiner trains under it as it would without. For ``AutoLoss`` it also reads
+    the norm of each update's gradient, and measures losses on held-out data.
 
     Args:
         interval: iterations between logged values; None means the logger's.
+        held_out: for ``AutoLoss(reward='held_out')``, a data loader's config as
+            ``train_dataloader``'s (the pipeline is a training one), over data that is not
+            trained on. On every rank its first batch is kept in memory and measured again
+            and again.
+        held_out_batches: how many batches.
 
     Raises:
-        LossweaveError: in training, a loss is not finite and ``on_nonfinite`` is 'raise'.
+        LossweaveError: in training, a loss is not finite and ``on_nonfinite`` is 'raise';
+            before it, a combiner asks for held-out losses and there is no data.
     """
 
     priority = "NORMAL"  # after the hooks that bring losses to the host, before the logger
 
-    def __init__(self, interval: int | None = None) -> None:
-        if interval is not None and (not isinstance(interval, int) or interval < 1):
-            raise LossweaveError(f"CombinerHook: interval={interval!r} should be at least 1")
+    def __init__(
+        self,
+        interval: int | None = None,
+        held_out: dict[str, Any] | None = None,
+        held_out_batches: int = 1,
+    ) -> None:
+        for name, count in (("interval", interval), ("held_out_batches", held_out_batches)):
+            if count is not None and (not isinstance(count, int) or count < 1):
+                raise LossweaveError(f"CombinerHook: {name}={count!r} should be at least 1")
         self.interval = interval
+        self.held_out, self.held_out_batches = held_out, held_out_batches
+        self._held_out: HeldOut | None = None
         self._loaded: dict[str, Any] = {}
         self._handles: list[Any] = []
         self._skipped = 0
@@ -72,6 +88,9 @@ class CombinerHook(Hook):
             self._log_interval = loggers[0].interval if loggers else 50
         else:
             self._log_interval = self.interval
+        self._load_held_out()
+        self._reading = [c for c in self._combinations if c.combiner.reads_grad_norm]
+        self._wrapper = runner.optim_wrapper
         for handle in self._handles:
             handle.remove()
         self._handles = [
@@ -107,6 +126,7 @@ class CombinerHook(Hook):
         self._check_finite(runner, outputs or {})
         if self._progress.last_of_update:
             self._recompute(runner, data_batch)
+            self._judge(runner)
             self._skipped += any(c.skipping for c in self._combinations)
         if self.every_n_inner_iters(batch_idx, self._log_interval) or (
             self._per_epoch and batch_idx + 1 == self._per_epoch
@@ -130,6 +150,53 @@ class CombinerHook(Hook):
             elif combination.holds:
                 for parameter in combination.held(self._model.parameters()):
                     parameter.grad = None
+
+        self._read_grad_norm(optimizer)
+
+    def _read_grad_norm(self, optimizer: Any) -> None:
+        """Tell the norm of the whole gradient, before it was clipped."""
+        reading = [combination for combination in self._reading if not combination.skipping]
+        wrapper = self._wrapper
+        if not reading or not isinstance(wrapper, OptimWrapper):  # several see a part each
+            return
+        grads = [
+            p.grad for group in optimizer.param_groups for p in group["params"]
+            if p.grad is not None
+        ]  # fmt: skip
+        if not grads:
+            return
+        scalar = f"train/{getattr(wrapper, 'grad_name', '')}"
+        if wrapper.clip_grad_kwargs and scalar in wrapper.message_hub.log_scalars:
+            clipped = wrapper.message_hub.get_scalar(scalar).current()
+            norm = torch.full((), clipped, device=grads[0].device)
+        else:
+            norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
+        for combination in reading:
+            combination.combiner.grad_norm(norm.detach())
+
+    def _load_held_out(self) -> None:
+        asking = [
+            c for combination in self._combinations for c in combination.combiners
+            if c.held_out_interval
+        ]  # fmt: skip
+        if not asking:
+            return
+        if self.held_out is None:
+            raise LossweaveError(
+                f"{type(asking[0]).__name__} asks for held-out losses; give their data to the "
+                "hook: dict(type='lossweave.CombinerHook', held_out=dict(batch_size=..., "
+                "dataset=...)), with the pipeline of the training data"
+            )
+        if self._held_out is None:
+            self._held_out = HeldOut(self.held_out, self.held_out_batches)
+
+    def _judge(self, runner: Runner) -> None:
+        judged = [c for c in self._combinations if c.judged and not c.skipping]
+        if not judged or self._held_out is None:
+            return
+        losses = self._held_out.losses(self._model, runner.optim_wrapper.optim_context)
+        for combination in judged:
+            combination.held_out(losses)
 
     def _recompute(self, runner: Runner, data_batch: Any) -> None:
         for combination in self._combinations:

@@ -1,0 +1,91 @@
+"""Losses on data that is not trained on, measured without a trace in the training."""
+
+import copy
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.runner import Runner
+from torch import Tensor, nn
+
+from lossweave.errors import LossweaveError
+
+__all__ = ["HeldOut"]
+
+
+class HeldOut:
+    """A few fixed batches, and the training losses of a model on them.
+
+    The losses are those of a training forward (so the data needs a training pipeline, with its
+    annotations), without gradients. Every measurement sees the same samples, augmented and
+    sampled by the same random numbers, so that two of them differ by the weights alone. What
+    a forward moves, random states and the model's buffers, is put back.
+
+    Args:
+        dataloader: a data loader's config, as ``train_dataloader``'s, over data that is not
+            trained on.
+        batches: how many of its batches are used; they stay in memory.
+
+    Raises:
+        LossweaveError: no such config, or no data.
+    """
+
+    def __init__(self, dataloader: Mapping[str, Any], batches: int = 1) -> None:
+        if not isinstance(dataloader, Mapping) or "dataset" not in dataloader:
+            raise LossweaveError(
+                "CombinerHook: held_out should be a data loader's config with a dataset, as "
+                f"train_dataloader is, but is {dataloader!r}"
+            )
+        config: dict[str, Any] = copy.deepcopy(dict(dataloader))
+        config.setdefault("batch_size", 1)
+        config.setdefault("sampler", dict(type="DefaultSampler", shuffle=False))
+        with _seeded():
+            loader = Runner.build_dataloader(config, seed=0)
+            self.batches = list(islice(loader, batches))
+        if not self.batches:
+            raise LossweaveError("CombinerHook: the data of held_out has no sample")
+
+    def losses(self, model: Any, context: Any) -> dict[str, Tensor]:
+        """The mean of the raw losses over the batches.
+
+        Args:
+            model: an MMEngine model, in training mode.
+            context: the optimizer wrapper's ``optim_context``, for its precision.
+        """
+        found: list[dict[str, Tensor]] = []
+        with torch.no_grad(), _seeded(), _untouched(model), context(model):
+            for batch in copy.deepcopy(self.batches):
+                losses = model._run_forward(model.data_preprocessor(batch, True), mode="loss")
+                _, log_vars = model.parse_losses(losses)
+                found.append({name: log_vars[name] for name in losses if "loss" in name})
+        names = dict.fromkeys(name for losses in found for name in losses)
+        parts = {name: [losses[name] for losses in found if name in losses] for name in names}
+        return {name: torch.stack(values).mean() for name, values in parts.items()}
+
+
+@contextmanager
+def _seeded() -> Iterator[None]:
+    states = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        try:
+            random.seed(0)
+            np.random.seed(0)
+            torch.manual_seed(0)
+            yield
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+
+
+@contextmanager
+def _untouched(model: nn.Module) -> Iterator[None]:
+    kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    try:
+        yield
+    finally:
+        for buffer, old in kept:
+            buffer.copy_(old)
