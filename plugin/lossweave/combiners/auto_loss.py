@@ -17,11 +17,10 @@ from lossweave.progress import Progress
 
 __all__ = ["AutoLoss", "Choice", "choose", "controller_features", "gain"]
 
-#: How fast the running means of the log losses, and of the rewards, forget.
-_RECENT, _SLOW, _REWARDS = 0.1, 0.01, 0.01
-#: Advantages are cut here, in standard deviations of the rewards.
-_LARGEST = 5.0
-_EPS = 1e-8
+#: How fast the running means of the log losses forget, and the baseline learns.
+_RECENT, _SLOW, _BASELINE = 0.1, 0.01, 0.5
+#: Rewards are cut here, so that a jump of a loss does not fill the moments for long.
+_LARGEST = 2.0
 
 
 class Choice(NamedTuple):
@@ -183,12 +182,15 @@ class AutoLoss(Combiner):
     known: Tensor
     previous: Tensor
     norms: Tensor
-    rewards: Tensor
+    baseline: Tensor
+    seen: Tensor
+    misses: Tensor
+    energy: Tensor
 
     def __init__(
         self,
         lr: float = 0.02,
-        episode: int = 20,
+        episode: int = 50,
         reward: Literal["next", "held_out"] = "next",
         reward_interval: int = 10,
         objective: dict[str, float] | Sequence[float] | None = None,
@@ -211,7 +213,7 @@ class AutoLoss(Combiner):
         self.held_out_interval = reward_interval if reward == "held_out" else 0
         self.objective, self.joint, self.inactive = objective, joint, inactive
         self._keys: list[int] = []
-        self._noise: Tensor | None = None
+        self._situation: tuple[Tensor, Tensor] | None = None
         self._active: tuple[bool, ...] | None = None
         self._picked: Tensor | None = None
 
@@ -241,21 +243,24 @@ class AutoLoss(Combiner):
         for name in ("first", "recent", "slow", "known", "norms"):
             self.register_buffer(name, torch.zeros(count))
         self.register_buffer("previous", torch.full((count,), torch.nan))
-        self.register_buffer("rewards", torch.zeros(3))  # count, mean, variance
+        for name in ("baseline", "seen", "misses"):
+            self.register_buffer(name, torch.zeros(shape[1]))
+        self.register_buffer("energy", torch.zeros(1))
         self.adam = BufferAdam(shape[0] * shape[1], self.lr)
 
     def restart(self) -> None:
         """Begin another training with the controller as it is: only the policy, its moments
         and the baseline of the rewards are kept."""
-        for name in ("first", "recent", "slow", "known", "norms", "slope", "trace"):
+        for name in ("first", "recent", "slow", "known", "norms"):
             self.get_buffer(name).zero_()
         self.previous.fill_(torch.nan)
+        self._end_episode()
 
     # ------------------------------------------------------------------------- the choice
 
     def begin(self, progress: Progress) -> None:
         super().begin(progress)
-        self._noise = None
+        self._situation = None
 
     def features(self) -> Tensor:
         """What the controller sees now, shape ``(2 + 5 K,)``; see :func:`controller_features`."""
@@ -282,10 +287,16 @@ class AutoLoss(Combiner):
         return self._active
 
     def _choose(self, present: Tensor) -> Choice:
-        if self._noise is None:
-            self._noise = self._draw().to(self.policy, non_blocking=True)
+        features, noise = self._here()
         possible = (self.sets * present).sum(1) > 0
-        return choose(self.policy, self.features(), self._noise, possible, self.limit)
+        return choose(self.policy, features, noise, possible, self.limit)
+
+    def _here(self) -> tuple[Tensor, Tensor]:
+        """Features and draws, which are the same in all iterations of an update."""
+        if self._situation is None:
+            noise = self._draw().to(self.policy, non_blocking=True)
+            self._situation = self.features(), noise
+        return self._situation
 
     def _draw(self) -> Tensor:
         keys = self._keys[: len(self.terms)] + self._keys[-1:] * (len(self.sets) > len(self.terms))
@@ -303,7 +314,14 @@ class AutoLoss(Combiner):
         logs = _logarithms(losses, present)
         if self.reward == "next":
             self._learn(logs, done=self.progress.update)
+        # The baseline is that of the state in which the action was taken.
+        features = self._here()[0] * (choice.chosen.sum() > 0)
+        expected = self.baseline @ features
         self.trace += choice.score
+        self.slope -= expected * choice.score
+        self.seen += features
+        self.misses -= expected * features
+        self.energy += features @ features
         seen, new = logs.isfinite(), self.known == 0
         for mean, rate in ((self.recent, _RECENT), (self.slow, _SLOW), (self.first, 0.0)):
             moved = torch.where(new, logs, torch.lerp(mean, logs, rate))
@@ -327,25 +345,24 @@ class AutoLoss(Combiner):
         """Reward the episode's actions so far; where it ends after ``done`` updates, step."""
         reward, there = gain(self.previous, logs, self.wanted)
         self.previous.copy_(torch.where(logs.isfinite(), logs, self.previous))
-        count, mean, variance = self.rewards.unbind()
-        off = reward - mean
-        advantage = (off / (variance.sqrt() + _EPS)).clamp(-_LARGEST, _LARGEST)
-        self.slope += advantage.masked_fill(~there | (count < 2), 0) * self.trace
-        rate = (1 / (count + 1)).clamp(min=_REWARDS)
-        moved = torch.stack(
-            [count + 1, mean + rate * off, (1 - rate) * (variance + rate * off.square())]
-        )
-        self.rewards.copy_(torch.where(there, moved, self.rewards))
+        reward = reward.masked_fill(~there, 0).clamp(-_LARGEST, _LARGEST)
+        # What a reward adds to the returns of all actions before it.
+        self.slope += reward * self.trace
+        self.misses += reward * self.seen
         if done % self.episode == 0:
             self._step()
 
     def _step(self) -> None:
         uphill, policy = self.slope.flatten(), self.policy.flatten()
-        # An entry that no reward has reached, an absent term's say, keeps its moments.
+        # An entry that nothing was learned about, an absent term's say, keeps its moments.
         stepped = self.adam.step(policy, -uphill, uphill != 0)
         self.policy.copy_(stepped.view_as(self.policy).clamp(-self.limit, self.limit))
-        self.slope.zero_()
-        self.trace.zero_()
+        self.baseline += _BASELINE * self.misses / self.energy.clamp(min=1)
+        self._end_episode()
+
+    def _end_episode(self) -> None:
+        for name in ("slope", "trace", "seen", "misses", "energy"):
+            self.get_buffer(name).zero_()
 
 
 def _logarithms(losses: Tensor, present: Tensor) -> Tensor:
