@@ -377,7 +377,8 @@ FIXED: dict[str, Schedule] = {
 
 
 def _quadratic(x: Tensor) -> Tensor:
-    pairs = (x[:, :, None] * x[:, None, :])[:, *torch.triu_indices(SIZE, SIZE)]
+    rows, columns = torch.triu_indices(SIZE, SIZE)
+    pairs = (x[:, :, None] * x[:, None, :])[:, rows, columns]
     return torch.cat([x, pairs], dim=1)
 
 
@@ -428,36 +429,40 @@ def _trained(seed: int, penalty: float, schedule: Schedule | AutoLoss) -> float:
     return _error(w.detach(), test).item()
 
 
-def _controller(penalty: float) -> AutoLoss:
+def _controller(penalty: float, trainings: int) -> AutoLoss:
     """Trained on the data of seed 0 alone."""
     combiner = _bound(
         ("error", "penalty"), reward="held_out", episode=STEPS, reward_interval=STEPS,
         objective={"error": 1.0, "penalty": 0.0},
     )  # fmt: skip
-    for training in range(150):
+    for training in range(trainings):
         combiner.seed = training
         _trained(0, penalty, combiner)
     combiner.adam.lr = 0.0
     return combiner
 
 
-@pytest.mark.parametrize("penalty", [0.1, 0.3])
-def test_the_learned_schedule_does_well_whatever_the_penalty(penalty: float) -> None:
+def _mean_error(penalty: float, schedule: Schedule | AutoLoss) -> float:
+    """Over trainings on data that no controller has seen."""
+    errors = []
+    for seed in range(1000, 1008):
+        if isinstance(schedule, AutoLoss):
+            schedule.seed = seed
+        errors.append(_trained(seed, penalty, schedule))
+    return sum(errors) / len(errors)
+
+
+@pytest.mark.parametrize(("penalty", "times_best"), [(0.1, 1.1), (0.3, 0.85), (1.0, 1.2)])
+def test_the_learned_schedule_does_well_whatever_the_penalty(
+    penalty: float, times_best: float
+) -> None:
     """The paper's finding: the sum and the fixed schedules depend on lambda, the learned
-    schedule hardly does, and where lambda is badly chosen it is far better than they are."""
-    controller, seeds = _controller(penalty), range(1000, 1008)
-    fixed = {
-        name: sum(_trained(seed, penalty, schedule) for seed in seeds) / len(seeds)
-        for name, schedule in FIXED.items()
-    }
-    learned = []
-    for seed in seeds:
-        controller.seed = seed
-        learned.append(_trained(seed, penalty, controller))
-    mean = sum(learned) / len(learned)
-    print(f"penalty {penalty}: learned {mean:.3f}, " +
-          ", ".join(f"{name} {error:.3f}" for name, error in fixed.items()))  # fmt: skip
-    assert mean < 0.45  # the noise's part is 0.25
-    assert mean < 1.1 * min(fixed.values())
-    if penalty == 0.3:  # too strong for the sum, which no fixed schedule here makes up for
-        assert mean < 0.8 * min(fixed.values())
+    schedule hardly does, and is about as good as the best of them or better."""
+    learned = _mean_error(penalty, _controller(penalty, trainings=100))
+    untrained = _mean_error(penalty, _controller(penalty, trainings=0))
+    fixed = {name: _mean_error(penalty, schedule) for name, schedule in FIXED.items()}
+    print(f"penalty {penalty}: {learned=:.3f} {untrained=:.3f} {fixed}")
+    assert learned < times_best * min(fixed.values())
+    if penalty > 0.1:  # too strong for the sum, and for one step each in turn
+        assert learned < 0.8 * untrained and learned < 0.6 * fixed["sum"]
+        assert learned < 0.6 * fixed["in turns"]

@@ -9,6 +9,7 @@ from lossweave.combiners import GradientCombiner, combiner_class, combiner_names
 
 #: Constructor arguments that make a combiner's state move within a few iterations.
 ARGUMENTS: dict[str, dict[str, Any]] = {
+    "AutoLoss": {"lr": 0.1, "episode": 2},
     "DWA": {"period": 1},
     "MagnitudeMatched": {"updates": 3},
     "UncertaintyWeighting": {"lr": 0.1},
@@ -21,6 +22,18 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 def combiner_config(name: str, **more: Any) -> dict[str, Any]:
     """A config of a registered combiner, with arguments suited to a few iterations."""
     return dict(type=name, **{**ARGUMENTS.get(name, {}), **more})
+
+
+#: Arguments of an AutoLoss that learns from held-out losses.
+HELD: dict[str, Any] = {"reward": "held_out", "reward_interval": 1}
+
+
+def with_held_out(cfg: Any) -> Any:
+    """The config with held-out data for the hook: the training's own, for want of others."""
+    cfg.default_hooks.lossweave.held_out = dict(
+        batch_size=3, num_workers=0, dataset=cfg.train_dataloader.dataset
+    )
+    return cfg
 
 
 ALL_COMBINERS = combiner_names()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from support import ALL_COMBINERS, assert_same, combiner_config
+from support import ALL_COMBINERS, HELD, assert_same, combiner_config, with_held_out
 
 
 class _Stop(Hook):
@@ -115,6 +115,15 @@ def test_with_ema(make_config) -> None:
 def test_famo_recomputing_on_the_same_batch(make_config) -> None:
     combiner = combiner_config("FAMO", recompute=True)
     _check(make_config, "retinanet", combiner, stop_after=3, iterations=5)
+
+
+@pytest.mark.parametrize(("inactive", "accumulate"), [("hold", 2), ("zero", 1)])
+def test_auto_loss_on_held_out_losses(inactive, accumulate, make_config) -> None:
+    _check(
+        lambda *args, **options: with_held_out(make_config(*args, **options)),
+        "faster_rcnn", combiner_config("AutoLoss", inactive=inactive, **HELD), stop_after=5,
+        iterations=8, optim_wrapper__accumulative_counts=accumulate,
+    )  # fmt: skip
 
 
 def test_order_does_not_depend_on_the_workers(make_config) -> None:
