@@ -117,10 +117,11 @@ class AutoLoss(Combiner):
     :math:`\pi = \mathrm{softmax}(c \tanh(W \phi / c))` and that term alone is trained:
     :math:`L_a, a \sim \pi`. The features :math:`\phi` are those of
     :func:`controller_features`: progress, recent losses, gradient norms. W is trained by
-    REINFORCE: with the rewards r that follow an action within its episode and their running
-    mean b, :math:`\nabla_W = \sum_t \nabla_W \log \pi(a_t) \sum_{s \ge t} (r_s - b)`, one
-    step of the combiner's own Adam per episode. Policy, moments, running means, traces and
-    baseline are in the checkpoint; draws follow from (seed, update, the term's name).
+    REINFORCE, one step of the combiner's own Adam per episode along
+    :math:`\sum_t \nabla_W \log \pi(a_t) (G_t - v^\top \phi_t)`: :math:`G_t` are the rewards
+    from t to the episode's end, and the baseline v is learned by least squares. Policy,
+    moments, running means, traces and baseline are in the checkpoint; draws follow from
+    (seed, update, the term's name).
 
     The reward is how far the logarithm of the losses falls:
 
@@ -171,21 +172,21 @@ class AutoLoss(Combiner):
     learns: ClassVar[bool] = True
     scheduled: ClassVar[bool] = True
     reads_grad_norm: ClassVar[bool] = True
-    sets: Tensor
+    sets: Tensor  # the terms that each action trains
     wanted: Tensor
     policy: Tensor
-    slope: Tensor
-    trace: Tensor
-    first: Tensor
+    slope: Tensor  # the policy's gradient in this episode
+    trace: Tensor  # sum of its scores
+    first: Tensor  # logarithms of the losses
     recent: Tensor
     slow: Tensor
     known: Tensor
-    previous: Tensor
+    previous: Tensor  # those that the next reward is measured from
     norms: Tensor
     baseline: Tensor
-    seen: Tensor
-    misses: Tensor
-    energy: Tensor
+    seen: Tensor  # sum of the features in this episode
+    misses: Tensor  # of the features times what the baseline missed
+    energy: Tensor  # of their squares
 
     def __init__(
         self,
