@@ -10,6 +10,7 @@ from lossweave.mmdet.hook import CombinerHook
 from lossweave.mmdet.interrupt import SaveOnInterruptHook
 from lossweave.mmdet.loops import EpochBasedTrainLoop, IterBasedTrainLoop
 from lossweave.mmdet.ssd_head import SSDHead
+from lossweave.mmdet.weight_sample import WeightSampleHook
 
 __all__ = [
     "CombinedLossDetector",
@@ -22,5 +23,6 @@ __all__ = [
     "SaveOnInterruptHook",
     "SeededBatch",
     "SeededBatchSampler",
+    "WeightSampleHook",
     "combined_class",
 ]
