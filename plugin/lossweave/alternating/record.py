@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from lossweave.alternating.files import write_atomically
 from lossweave.errors import LossweaveError
 
 __all__ = [
@@ -25,35 +25,11 @@ __all__ = [
     "TrainingRecord",
     "UnifiedRecord",
     "median_seconds",
-    "write_atomically",
 ]
 
 #: The record's name in a work directory.
 RECORD_FILE = "record.json"
 KINDS = ("alternating", "joint")
-
-
-def write_atomically(path: str | Path, content: bytes) -> None:
-    """Write a whole file or nothing: what stands under ``path`` is never half of it.
-
-    Args:
-        path: the file; its folder is made.
-        content: its bytes.
-
-    Raises:
-        OSError: the disk refuses.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def median_seconds(seconds: list[float]) -> float:
