@@ -10,16 +10,19 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, CancelledError, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
+from threading import Event
 from typing import Any, TypeVar
 
 import torch
 from mmengine.config import DictAction
 from tqdm import tqdm
 
+from lossweave.alternating.files import write_atomically
 from lossweave.combiners import combiner_class
 from lossweave.errors import LossweaveError
 from lossweave.mmdet.configuring import load_config
@@ -35,6 +38,7 @@ __all__ = [
     "call",
     "parsed_options",
     "read_test_metrics",
+    "refuse_other_settings",
     "run_all",
     "serial_loading",
     "train_and_test",
@@ -45,6 +49,8 @@ AP, AP50 = "coco/bbox_mAP", "coco/bbox_mAP_50"
 _Result = TypeVar("_Result")
 #: Options that change nothing about what is learned.
 _HARMLESS = ("default_hooks.", "log_processor.", "randomness.seed=")
+#: Seconds between glances at what runs.
+_GLANCE = 10.0
 _LOADING = (".num_workers", ".persistent_workers")
 
 
@@ -179,20 +185,47 @@ def train_and_test(trial: Trial) -> Score:
     return score
 
 
-def run_all(work: Sequence[Callable[[], _Result]], jobs: int, what: str) -> list[_Result]:
+def run_all(
+    work: Sequence[Callable[[], _Result]],
+    jobs: int,
+    what: str,
+    standing: Callable[[], str] | None = None,
+) -> list[_Result]:
     """Do all of it, ``jobs`` at a time, behind a progress bar; the results in order.
 
     Args:
         work: what is done; each starts processes and waits for them.
         jobs: how many at a time.
         what: the bar's title.
+        standing: says what runs at the moment, to be shown beside the bar.
+
+    Raises:
+        Exception: what the first item to fail raised; nothing is begun after that.
     """
-    with ThreadPoolExecutor(jobs) as pool:
-        running = [pool.submit(item) for item in work]
+    failed = Event()
+
+    def begin(item: Callable[[], _Result]) -> _Result:
+        if failed.is_set():
+            raise CancelledError
         try:
-            for done in tqdm(running, desc=what, unit="run"):
-                done.result()
+            return item()
         except BaseException:
+            failed.set()
+            raise
+
+    with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(work), desc=what, unit="run") as bar:
+        running = [pool.submit(begin, item) for item in work]
+        left = set(running)
+        try:
+            while left:
+                done, left = wait(left, timeout=_GLANCE, return_when=FIRST_COMPLETED)
+                for job in sorted(done, key=running.index):  # what failed before what gave way
+                    job.result()
+                bar.update(len(done))
+                if standing is not None:
+                    bar.set_postfix_str(standing())
+        except BaseException:
+            failed.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return [job.result() for job in running]
@@ -272,11 +305,40 @@ def serial_loading(config: str) -> tuple[str, ...]:
     )
 
 
+def refuse_other_settings(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Note in a folder what is trained there, and refuse it for anything else.
+
+    Args:
+        folder: a training's own.
+        settings: plain values.
+
+    Raises:
+        LossweaveError: the folder has been begun with other settings.
+    """
+    noted = folder / "settings.json"
+    wanted = json.loads(json.dumps(settings))
+    if noted.is_file() and json.loads(noted.read_text()) != wanted:
+        raise LossweaveError(
+            f"{folder} holds a training with other settings ({noted}); choose another --work-dir"
+        )
+    if not noted.is_file():
+        write_json(noted, wanted)
+
+
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON so that whoever reads the path finds all of it or the file before."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(content, indent=1))
-    part.replace(path)
+    """Write JSON so that whoever reads the path finds all of it or the file before.
+
+    A number that is not finite becomes null.
+    """
+    write_atomically(path, json.dumps(_finite(content), indent=1, allow_nan=False).encode())
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def _refuse_other(folder: Path, score: Score, options: Sequence[str]) -> None:
