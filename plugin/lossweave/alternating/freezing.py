@@ -134,14 +134,14 @@ class FrozenGuard:
     Example:
         >>> norm = nn.BatchNorm1d(2)
         >>> freeze([norm])
-        >>> guard = FrozenGuard({"norm": norm})
+        >>> guard = FrozenGuard({"n": norm})
         >>> _ = norm(torch.randn(4, 2))
         >>> guard.check("rpn2")
         >>> _ = norm.train()(torch.randn(4, 2))
         >>> guard.check("rpn2")
         Traceback (most recent call last):
         ...
-        lossweave.errors.LossweaveError: rpn2: 3 of 5 frozen tensors changed, e.g. 'norm.running_mean'
+        lossweave.errors.LossweaveError: rpn2: 3 of 5 frozen tensors changed, e.g. 'n.running_mean'
     """
 
     def __init__(self, modules: Mapping[str, nn.Module]) -> None:

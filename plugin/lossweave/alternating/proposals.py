@@ -7,7 +7,7 @@ boxes      (P, 4) float32    x1, y1, x2, y2 in pixels of the ORIGINAL image
 scores     (P,) float32      descending within an image
 offsets    (N + 1,) int64    image i has the rows offsets[i] to offsets[i + 1]
 ids        (N,) str          of the images
-header     () str            JSON: version, key, checksum, settings
+header     () str            JSON: version, key, checksum, settings, seconds
 ========== ================= =====================================================
 
 ``key`` is a checksum of the weights and settings that made the proposals, ``checksum`` one of
@@ -84,6 +84,7 @@ class ProposalWriter:
         self.path = Path(path)
         self.key = key
         self.settings = settings
+        self.seconds = 0.0
         self._found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
     def __len__(self) -> int:
@@ -125,6 +126,7 @@ class ProposalWriter:
         }
         checksum = _checksum(arrays)
         header = dict(version=_VERSION, key=self.key, checksum=checksum, settings=self.settings)
+        header["seconds"] = self.seconds
         text = json.dumps(header, default=str)
         with replacing(self.path) as temporary, open(temporary, "wb") as file:
             np.savez(file, header=np.array(text), **arrays)
@@ -141,7 +143,7 @@ class ProposalWriter:
         if not self._found:
             return
         rest = ProposalWriter(self.partial, self.key, self.settings)
-        rest._found = self._found
+        rest._found, rest.seconds = self._found, self.seconds
         rest.close()
 
     def take_up(self) -> int:
@@ -150,6 +152,7 @@ class ProposalWriter:
             left = ProposalFile(self.partial, key=self.key)
         except LossweaveError:
             return 0  # none, another's, or half of one: the pass begins anew
+        self.seconds += left.seconds
         for image in left.ids:
             self.add(image, *left[image])
         return len(left.ids)
@@ -180,6 +183,7 @@ class ProposalFile:
             self._offsets = np.asarray(arrays["offsets"])
             self.key, self.checksum = header["key"], header["checksum"]
             self.settings, version = header["settings"], header["version"]
+            self.seconds = float(header["seconds"])
             total = self._offsets[-1]
             if not len(self._boxes) == len(self._scores) == total:
                 raise ValueError("the arrays' lengths differ")

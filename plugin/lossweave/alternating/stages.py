@@ -213,14 +213,16 @@ class Schedule:
             return f"{stage} ({FRESH})"
         return source if source == INITIAL else self.lineage(source, part)
 
-    @property
-    def unified(self) -> bool:
-        """Whether the last RPN and the last RoI head share one backbone and one neck."""
-        rpn, roi = self.last("rpn_head"), self.last("roi_head")
-        if rpn is None or roi is None:
-            return False
+    def share(self, rpn: Stage, roi: Stage) -> bool:
+        """Whether two stages end with the same backbone and neck, and so make one detector."""
         shared = [part for part in ("backbone", "neck") if part in self.parts]
         return all(self.lineage(rpn.name, p) == self.lineage(roi.name, p) for p in shared)
+
+    @property
+    def unified(self) -> bool:
+        """Whether the last RPN and the last RoI head make one detector."""
+        rpn, roi = self.last("rpn_head"), self.last("roi_head")
+        return rpn is not None and roi is not None and self.share(rpn, roi)
 
     # --------------------------------------------------------------------------- checking
 

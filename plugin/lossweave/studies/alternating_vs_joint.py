@@ -15,6 +15,7 @@ from pathlib import Path
 from lossweave.alternating.record import RECORD_FILE, StageRecord, TrainingRecord
 from lossweave.alternating.stages import Budget, Stage
 from lossweave.errors import LossweaveError
+from lossweave.mmdet.alternating_configs import schedule_of
 from lossweave.mmdet.configuring import load_config
 from lossweave.paths import resolve_config
 from lossweave.studies.machine import machine, versions
@@ -203,8 +204,6 @@ def joint_options(images: int, joint: Budget, default_batch: int) -> list[str]:
 
 def _plans(study: Study) -> dict[str, tuple[str, ...]]:
     """The ``--cfg-options`` of every arm; what is wrong with the input is found here."""
-    from lossweave.mmdet.alternating_configs import schedule_of
-
     if not study.seeds or study.jobs < 1:
         raise LossweaveError("the study needs a seed and at least one job at a time")
     cfg = load_config(study.config, parsed_options(study.options))
@@ -246,8 +245,7 @@ def _train(
     if not _finished(folder):
         words = [
             *("tools/train.py", config, "--work-dir", str(folder)),
-            *(["--resume"] if (folder / RECORD_FILE).is_file() else []),
-            *("--cfg-options", *chosen, *loading),
+            *("--resume", "--cfg-options", *chosen, *loading),
         ]
         call(words, folder / "log.txt", study.jobs)
     if not _finished(folder):
