@@ -71,6 +71,17 @@ def test_passes_recall_and_memory() -> None:
     assert found.peaks[ALTERNATING].mean == 900 * 2**20
 
 
+def test_the_same_start_is_checked() -> None:
+    runs = _runs()
+    assert find(runs).same_start is None
+    begun = [Run(r.arm, r.seed, r.record, f"seed {r.seed}") for r in runs]
+    assert find(begun).same_start is True
+    other = [*begun[:-1], Run(runs[-1].arm, runs[-1].seed, runs[-1].record, "another")]
+    assert "initial weights of a seed's trainings differ" in study_markdown(
+        Study("four.py"), other, find(other)
+    )
+
+
 def test_undertrained_is_said() -> None:
     assert not find(_runs()).undertrained
     low = find(_runs({0: 0.48, 1: 0.2, 2: 0.48}))
@@ -138,7 +149,7 @@ def trainings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]
         seed = int(folder.name.rpartition("seed")[2])
         four = folder.name.startswith(f"{ALTERNATING}_")
         record = alternating_record(seed, (0.4, 0.5)) if four else joint_record(seed, 0.45)
-        record.finished = "--resume" in words or len(called) > 1
+        record.finished = len(called) > 1
         record.save(folder)
         if not record.finished:
             raise LossweaveError("stopped")
@@ -157,16 +168,22 @@ def test_a_study_goes_on_and_grows(
 
     def run(seeds: int, *options: str) -> None:
         study = Study(
-            str(config), tuple(range(seeds)), str(tmp_path / "out"), 1, options=tuple(options)
+            str(config),
+            tuple(range(seeds)),
+            str(tmp_path / "out"),
+            options=("schedule.rpn.iterations=5", *options),
         )
         run_study(study)
 
     with pytest.raises(LossweaveError, match="stopped"):
         run(1)
     run(1)
-    assert [("--resume" in words) for words in trainings] == [False, True, False]
+    assert len(trainings) == 3 and all("--resume" in words for words in trainings)
     assert "schedule.type=joint" in trainings[2] and "schedule.type=joint" not in trainings[1]
     assert all("randomness.seed=0" in words for words in trainings)
+    # What the joint arm needs stands after the user's options, which may say otherwise.
+    at = [trainings[2].index(word) for word in ("schedule.rpn.iterations=5", "schedule.type=joint")]
+    assert at == sorted(at)
     run(2)
     assert len(trainings) == 5  # two for the new seed, none again
     content = json.loads((tmp_path / "out" / "alternating_vs_joint.json").read_text())

@@ -11,7 +11,11 @@ from dataclasses import asdict, dataclass
 from datetime import date
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import torch
+
+from lossweave.alternating.freezing import digest
 from lossweave.alternating.record import RECORD_FILE, StageRecord, TrainingRecord
 from lossweave.alternating.stages import Budget, Stage
 from lossweave.errors import LossweaveError
@@ -86,11 +90,13 @@ class Run:
         arm: 'alternating', 'joint' or 'joint-equal'.
         seed: its seed.
         record: what it measured.
+        start: a checksum of the initial weights; None where they are not kept.
     """
 
     arm: str
     seed: int
     record: TrainingRecord
+    start: str | None = None
 
     @property
     def final(self) -> dict[str, float]:
@@ -120,6 +126,7 @@ class Findings:
         proposal_passes: by arm, images in proposal passes.
         optimizer_steps: by arm.
         undertrained: by joint arm, the seeds that ended below AP50 0.6.
+        same_start: whether a seed's trainings began with the same weights; None if unknown.
     """
 
     final: dict[str, dict[str, Spread]]
@@ -136,6 +143,7 @@ class Findings:
     proposal_passes: dict[str, int]
     optimizer_steps: dict[str, int]
     undertrained: dict[str, list[int]]
+    same_start: bool | None
 
 
 def run_study(study: Study) -> list[Run]:
@@ -150,9 +158,9 @@ def run_study(study: Study) -> list[Run]:
     from lossweave.studies.alternating_vs_joint_report import write_study
 
     plans = _plans(study)
-    loading, digest = serial_loading(study.config), _digest(study)  # read here, not in threads
+    loading, checksum = serial_loading(study.config), _checksum(study)  # read here, not in threads
     work = [
-        partial(_train, study, arm, seed, plans[arm], loading, digest)
+        partial(_train, study, arm, seed, plans[arm], loading, checksum)
         for seed in study.seeds
         for arm in plans
     ]
@@ -168,7 +176,7 @@ def run_study(study: Study) -> list[Run]:
         machine=machine(),
         versions=versions(),
         findings=asdict(found),
-        runs=[dict(arm=r.arm, seed=r.seed, record=r.record.as_dict()) for r in runs],
+        runs=[_as_dict(r) for r in runs],
     )
     write_json(Path(study.work_dir) / "alternating_vs_joint.json", record)
     write_study(study, runs, found)
@@ -235,13 +243,13 @@ def _train(
     seed: int,
     options: Sequence[str],
     loading: Sequence[str],
-    digest: str,
+    checksum: str,
 ) -> Run:
     folder = _folder(study, arm, seed)
     folder.mkdir(parents=True, exist_ok=True)
     config = resolve_config(study.config)
-    chosen = [f"randomness.seed={seed}", *options, *study.options]
-    refuse_other_settings(folder, dict(options=chosen, config=digest))
+    chosen = [f"randomness.seed={seed}", *study.options, *options]  # the arm has the last word
+    refuse_other_settings(folder, dict(options=chosen, config=checksum))
     if not _finished(folder):
         words = [
             *("tools/train.py", config, "--work-dir", str(folder)),
@@ -250,13 +258,26 @@ def _train(
         call(words, folder / "log.txt", study.jobs)
     if not _finished(folder):
         raise LossweaveError(f"{folder} holds no finished record; see {folder / 'log.txt'}")
-    return Run(arm, seed, TrainingRecord.load(folder))
+    return Run(arm, seed, TrainingRecord.load(folder), _start(folder))
 
 
-def _digest(study: Study) -> str:
+def _start(folder: Path) -> str | None:
+    """A checksum of the weights that every stage of a training goes back to."""
+    kept = folder / "initial.pth"
+    if not kept.is_file():
+        return None
+    state = torch.load(kept, map_location="cpu", weights_only=False)["state_dict"]
+    return hashlib.sha256("".join(digest(state).values()).encode()).hexdigest()[:16]
+
+
+def _checksum(study: Study) -> str:
     """A checksum of what the config says, which may be edited between calls."""
     text = load_config(study.config).pretty_text
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _as_dict(run: Run) -> dict[str, Any]:
+    return dict(arm=run.arm, seed=run.seed, start=run.start, record=run.record.as_dict())
 
 
 def _folder(study: Study, arm: str, seed: int) -> Path:
@@ -325,7 +346,17 @@ def find(runs: Sequence[Run]) -> Findings:
         undertrained={arm: low for arm, found in joints.items()
                       if (low := [s for s, run in sorted(found.items())
                                   if not run.final.get("AP50", 0.0) >= UNDERTRAINED])},
+        same_start=_same_start(runs),
     )  # fmt: skip
+
+
+def _same_start(runs: Sequence[Run]) -> bool | None:
+    starts: dict[int, set[str | None]] = {}
+    for run in runs:
+        starts.setdefault(run.seed, set()).add(run.start)
+    if any(None in found for found in starts.values()):
+        return None
+    return all(len(found) == 1 for found in starts.values())
 
 
 _Read = Callable[..., float]

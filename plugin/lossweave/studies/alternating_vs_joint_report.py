@@ -28,6 +28,11 @@ _NAMES = {
     EQUAL: "joint, equal compute",
 }
 _MIB = 2**20
+_START = {
+    True: "Within a seed all trainings share data and initial weights (by their checksum).",
+    False: "**The initial weights of a seed's trainings differ**, so they are not paired.",
+    None: "Within a seed all trainings share the data and the seed of the initial weights.",
+}
 
 
 def write_study(study: Study, runs: Sequence[Run], found: Findings) -> None:
@@ -73,8 +78,8 @@ def verdict(found: Findings) -> str:
         parts.append(f"Time, alternating / joint: {_ratio(ratio)}.")
     parts += [
         f"**undertrained**: {_NAMES[arm]} ended below AP50 {UNDERTRAINED} "
-        f"(seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}), so differences to it "
-        "are those of trainings cut short."
+        f"(seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}), so its "
+        "differences are those of a training cut short."
         for arm, seeds in found.undertrained.items()
     ]
     return "\n\n".join(parts)
@@ -88,9 +93,9 @@ def study_markdown(study: Study, runs: Sequence[Run], found: Findings) -> str:
         verdict(found),
         markdown_table(*final_table(found)),
         f"Config: `{study.config}`. {_budgets(found)} Times are of training and proposal passes, "
-        "without evaluations. Within a seed all trainings share the data and the initial weights. "
+        f"without evaluations. {_START[found.same_start]} "
         "AP is COCO's, of the system as it stands. Below, differences are paired by seed, with "
-        f"Student's 95 % interval, which {counted(len(seeds), 'seed')} leave wide.",
+        "Student's 95 % interval, which so few seeds leave wide.",
         "## Every seed\n\n" + _seed_table(runs),
         "## Differences\n\n"
         + markdown_table(

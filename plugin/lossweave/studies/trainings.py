@@ -215,15 +215,17 @@ def run_all(
 
     with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(work), desc=what, unit="run") as bar:
         running = [pool.submit(begin, item) for item in work]
-        left = set(running)
+        left, shown = set(running), ""
         try:
             while left:
                 done, left = wait(left, timeout=_GLANCE, return_when=FIRST_COMPLETED)
                 for job in sorted(done, key=running.index):  # what failed before what gave way
                     job.result()
                 bar.update(len(done))
-                if standing is not None:
-                    bar.set_postfix_str(standing())
+                now = standing() if standing is not None else shown
+                if now != shown:
+                    bar.set_postfix_str(now)
+                    shown = now
         except BaseException:
             failed.set()
             pool.shutdown(wait=False, cancel_futures=True)
