@@ -66,6 +66,8 @@ def test_the_three_questions() -> None:
     # Every method went equally far in a direction of its own.
     assert found.apart["turns of 1"] == pytest.approx({20: 2**0.5, 40: 2**0.5})
     assert found.curves["sum"]["cls"].mean == 0
+    assert found.to_sum["turns of 1"]["AP"].mean == pytest.approx(-0.049)
+    assert "sum" not in found.to_sum
 
 
 def test_change_over_turns() -> None:
@@ -91,10 +93,12 @@ def test_the_end_of_a_training() -> None:
 def test_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     turns = Turns(lengths=_LENGTHS, work_dir=str(tmp_path))
     outcomes = _outcomes()
-    found = answer(outcomes, _LENGTHS)
+    steps = [{"one batch": {"0.01": 0.2 + seed / 10, "0.001": 0.02}} for seed in range(3)]
+    found = answer(outcomes, _LENGTHS, steps)
     write_turns(turns, outcomes, found)
     text = (tmp_path / "turns.md").read_text()
     assert found.half["AP"].text() in text and "turns are worse, beyond the interval" in text
+    assert "| one batch | 0.3000 ± 0.2484 | 0.0200 ± 0.0000 |" in text
     assert "lower together: the other task helped" in text
     assert "higher together: the other task was in the way" in text
     assert all((tmp_path / f"{name}.png").stat().st_size > 5000 for name in ("scores", "apart"))

@@ -29,6 +29,7 @@ from lossweave.studies.trainings import (
     Trial,
     call,
     parsed_options,
+    refuse_other_settings,
     run_all,
     serial_loading,
     train_and_test,
@@ -141,7 +142,10 @@ class Answers:
     """The three questions' numbers, each with its interval over the seeds.
 
     Args:
+        first_order: two plain steps, by data and learning rate; see
+            :func:`lossweave.studies.first_order.first_order`.
         half: turns of the shortest length minus the half-weighted sum: AP and losses.
+        to_sum: every other part of the study minus the plain sum: AP and losses.
         apart: relative distance of the weights to those of the half-weighted sum, by part of
             the study and iteration, mean over the seeds.
         curves: mean over the training of \\|log(L / L_half)\\| per part and term.
@@ -153,7 +157,9 @@ class Answers:
             trained alone; below 0 the other task helped.
     """
 
+    first_order: dict[str, dict[str, Spread]]
     half: dict[str, Spread]
+    to_sum: dict[str, dict[str, Spread]]
     apart: dict[str, dict[int, float]]
     curves: dict[str, dict[str, Spread]]
     longer: dict[str, dict[str, Spread]]
@@ -175,6 +181,9 @@ def run_turns(turns: Turns) -> list[Outcome]:
 
     _check(turns)
     options = (*_recording(turns), *serial_loading(turns.config), *turns.options)
+    print("two plain steps of each seed, then the trainings")
+    probes = [partial(_probe, turns, seed, options) for seed in turns.seeds]
+    steps = run_all(probes, turns.jobs, "first order")
     work = [
         partial(
             _outcome, part, Trial(method, seed, turns.config, turns.work_dir, options, turns.jobs)
@@ -183,7 +192,7 @@ def run_turns(turns: Turns) -> list[Outcome]:
         for part, method in turns.methods.items()
     ]
     outcomes = run_all(work, turns.jobs, "trainings")
-    found = answer(outcomes, turns.lengths)
+    found = answer(outcomes, turns.lengths, steps)
     record = dict(
         config=turns.config,
         seeds=list(turns.seeds),
@@ -201,12 +210,17 @@ def run_turns(turns: Turns) -> list[Outcome]:
     return outcomes
 
 
-def answer(outcomes: Sequence[Outcome], lengths: Sequence[int]) -> Answers:
+def answer(
+    outcomes: Sequence[Outcome],
+    lengths: Sequence[int],
+    steps: Sequence[Mapping[str, Mapping[str, float]]] = (),
+) -> Answers:
     """What the outcomes say about the three questions.
 
     Args:
         outcomes: the trainings; only seeds that both sides of a difference have enter it.
         lengths: of the turns.
+        steps: of every seed, what :func:`lossweave.studies.first_order.first_order` found.
     """
     by_part: dict[str, dict[int, Outcome]] = {}
     for outcome in outcomes:
@@ -217,7 +231,16 @@ def answer(outcomes: Sequence[Outcome], lengths: Sequence[int]) -> Answers:
     half = by_part["half"]
     others = {part: found for part, found in by_part.items() if part != "half"}
     return Answers(
+        first_order={
+            data: {rate: spread([step[data][rate] for step in steps]) for rate in rates}
+            for data, rates in (steps[0] if steps else {}).items()
+        },
         half=_minus(by_part[shortest], half, terms),
+        to_sum={
+            part: _minus(found, by_part["sum"], terms)
+            for part, found in by_part.items()
+            if part != "sum"
+        },
         apart={part: _mean_apart(found, half) for part, found in others.items()},
         curves={part: _log_gaps(found, half, terms) for part, found in others.items()},
         longer={
@@ -305,6 +328,20 @@ def _recording(turns: Turns) -> tuple[str, ...]:
         f"log_processor.window_size={interval}",
         f"log_processor.mean_pattern={_MEANS}",
     )
+
+
+def _probe(turns: Turns, seed: int, options: Sequence[str]) -> dict[str, dict[str, float]]:
+    folder = Path(turns.work_dir) / f"first_order_seed{seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    refuse_other_settings(folder, dict(config=turns.config, options=list(options)))
+    measured = folder / "first_order.json"
+    if not measured.is_file():
+        words = [
+            *("lossweave.studies.first_order", resolve_config(turns.config)),
+            *("--seed", str(seed), "--out", str(measured), "--cfg-options", *options),
+        ]
+        call(words, folder / "log.txt", turns.jobs)
+    return json.loads(measured.read_text())
 
 
 def _outcome(part: str, trial: Trial) -> Outcome:

@@ -69,9 +69,13 @@ and the order of the data. AP and the held-out losses are those of the test spli
 the mean over the last tenth of the iterations. Differences below are paired by seed, with Student's
 95 % interval, which so few seeds leave wide. It is not corrected for their number.
 
+## Against the plain sum
+
+{_to_sum(found, turns, terms)}
+
 ## Is taking turns, to first order, the half-weighted sum?
 
-Turns of {shortest} minus `Sum weights=[0.5,0.5]`: {_differences(found.half)}.
+{_first_order(found)}Turns of {shortest} minus `Sum weights=[0.5,0.5]`: {_differences(found.half)}.
 {_verdict(found.half["AP"])}
 
 How far the weights are from those of the half-weighted sum, in units of the way that training has
@@ -80,9 +84,9 @@ gone from the common start, mean over the seeds:
 {_apart_table(turns, found)}
 
 0 is the same training, about 1.4 one that went as far in an unrelated direction. Trainings that
-differ in rounding alone drift apart, too, so the early columns say most. The claim is about plain
-gradient steps: an optimizer that divides by the gradient's size (Adam) undoes a weight on the whole
-sum, sees larger squared gradients under turns, and a held head makes half the steps.
+differ in rounding alone drift apart, too, so the early columns say most. An optimizer that divides
+by the gradient's size (Adam) undoes a weight on the whole sum, sees larger squared gradients under
+turns, and steps a held head half as often: none of that is first order in the learning rate.
 
 Mean |log(loss / loss of the half-weighted sum)| over the training:
 
@@ -112,6 +116,37 @@ Command: `{turns.command}`
 
 Date: {date.today().isoformat()}. Machine: {machine_line()}. Every number is in `turns.json`.
 """
+
+
+def _first_order(found: "Answers") -> str:
+    if not found.first_order:
+        return ""
+    rates = list(next(iter(found.first_order.values())))
+    rows = [
+        [data, *(values[rate].text(4, signed=False) for rate in rates)]
+        for data, values in found.first_order.items()
+    ]
+    return (
+        "Two plain gradient steps from a seed's initial weights, one of each term against two of "
+        "the half-weighted sum: the distance between both ends over the way gone, by learning "
+        "rate.\n\n"
+        + markdown_table(["data of the two steps", *rates], rows)
+        + "\n\nWhere it falls in proportion to the rate, the two are the same to first order. With "
+        "a new batch for each step a term sees only half of the batches, and what batches differ "
+        "by does not fall with the rate.\n\n"
+    )
+
+
+def _to_sum(found: "Answers", turns: "Turns", terms: Sequence[str]) -> str:
+    labels = {part: method.label for part, method in turns.methods.items()}
+    rows = [
+        [
+            f"{labels[part]} - Sum",
+            *(values[m].text(3 if m.startswith("AP") else 4) for m in ("AP", "AP50", *terms)),
+        ]
+        for part, values in found.to_sum.items()
+    ]
+    return markdown_table(["difference, 95 %", "AP", "AP50", *(f"{t} loss" for t in terms)], rows)
 
 
 def _differences(found: Mapping[str, Spread]) -> str:
