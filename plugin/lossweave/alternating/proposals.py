@@ -116,7 +116,7 @@ class ProposalWriter:
         """Write the file, images in order of their ids; its checksum."""
         ids = sorted(self._found)
         boxes = [self._found[i][0] for i in ids]
-        arrays = {
+        arrays: dict[str, Any] = {
             "boxes": np.concatenate(boxes) if boxes else np.zeros((0, 4), np.float32),
             "scores": np.concatenate([self._found[i][1] for i in ids])
             if ids

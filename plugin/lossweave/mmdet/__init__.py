@@ -18,8 +18,10 @@ from lossweave.mmdet.hook import CombinerHook
 from lossweave.mmdet.interrupt import SaveOnInterruptHook
 from lossweave.mmdet.loops import EpochBasedTrainLoop, IterBasedTrainLoop
 from lossweave.mmdet.ssd_head import SSDHead
+from lossweave.mmdet.vgg import VGG, VGGBBoxHead
 
 __all__ = [
+    "VGG",
     "AlternatingRunner",
     "CombinedLossDetector",
     "CombinedLossMixin",
@@ -36,5 +38,6 @@ __all__ = [
     "StageDetector",
     "StageRecordHook",
     "TrainableOptimWrapperConstructor",
+    "VGGBBoxHead",
     "combined_class",
 ]

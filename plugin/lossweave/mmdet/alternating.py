@@ -55,7 +55,7 @@ from lossweave.mmdet.alternating_configs import (
     stage_config,
     stage_model,
 )
-from lossweave.mmdet.alternating_hooks import StageRecordHook
+from lossweave.mmdet.alternating_hooks import StageClockHook, StageRecordHook
 from lossweave.mmdet.alternating_passes import objects_of, proposal_pass
 from lossweave.mmdet.draws import seed_from
 from lossweave.registry import RUNNERS
@@ -302,6 +302,7 @@ class AlternatingRunner:
         runner = Runner.from_cfg(cfg)
         hook = StageRecordHook(record)
         runner.register_hook(hook)
+        runner.register_hook(StageClockHook(hook))
         try:
             runner.train()
         except BaseException:
