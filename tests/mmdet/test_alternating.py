@@ -226,9 +226,7 @@ def test_resumes_anywhere_to_the_same_weights(whole, make, monkeypatch) -> None:
     assert end.finished
     broken = Path(make().work_dir)
     for stage in STAGES:
-        assert_same(
-            weights(work_dir / stage / "final.pth"), weights(broken / stage / "final.pth")
-        )
+        assert_same(weights(work_dir / stage / "final.pth"), weights(broken / stage / "final.pth"))
     assert_same(weights(work_dir / "unified.pth"), weights(broken / "unified.pth"))
     for one, two in zip(record.stages, end.stages, strict=True):
         assert (one.iterations, one.image_passes) == (two.iterations, two.image_passes)
@@ -343,9 +341,9 @@ def test_joint_training_has_the_same_record(whole, data: Path, tmp_path: Path) -
     stock.optim_wrapper, stock.param_scheduler = cfg.optim_wrapper, made.param_scheduler
     stock.optim_wrapper.optimizer.lr = 0.01
     stock.default_hooks.lossweave = dict(type="lossweave.CombinerHook")
-    runner_seed = torch.load(
-        tmp_path / "joint/joint" / "iter_3.pth", weights_only=False
-    )["meta"]["seed"]
+    runner_seed = torch.load(tmp_path / "joint/joint" / "iter_3.pth", weights_only=False)["meta"][
+        "seed"
+    ]
     stock.randomness = dict(seed=runner_seed)
     stock.load_from = str(tmp_path / "joint/initial.pth")
     runner = Runner.from_cfg(stock)

@@ -237,7 +237,7 @@ class AlternatingRunner:
     def _initial(self) -> Path:
         """The first weights, which do not depend on the schedule."""
         path = self.work_dir / "initial.pth"
-        if not path.is_file():
+        if _missing(path):
             state, model = self._drawn(self.seed, self.cfg.get("load_from"))
             paths = {p for s in self.schedule.stages for p in (*s.frozen, *s.init)}
             modules_at(model, sorted(paths))  # all that a stage names must be there
@@ -257,7 +257,7 @@ class AlternatingRunner:
     def _start_of(self, stage: Stage) -> Path:
         """The weights that a stage starts from, put together from where they come from."""
         path = self._folder(stage) / "initial.pth"
-        if path.is_file():
+        if not _missing(path):
             return path
         states: dict[str, State] = {INITIAL: _load(self._initial())}
         start: State = {}
@@ -435,7 +435,7 @@ class AlternatingRunner:
         """One detector of two networks that have the same weights below their heads."""
         whole = self.schedule.stages[-1] in (rpn, roi)
         path = self.work_dir / "unified.pth" if whole else self._folder(roi) / "detector.pth"
-        if path.is_file():
+        if not _missing(path):
             return path
         first, second = (_load(self._folder(s) / "final.pth") for s in (rpn, roi))
         common = first.keys() & second.keys()
@@ -480,6 +480,13 @@ def _of_parts(state: Mapping[str, torch.Tensor]) -> State:
 
 def _within(name: str, paths: tuple[str, ...]) -> bool:
     return any(name == path or name.startswith(f"{path}.") for path in paths)
+
+
+def _missing(path: Path) -> bool:
+    """Whether there is no such file yet; every process says the same."""
+    found = path.is_file()
+    barrier()  # none of them writes it before all have looked
+    return not found
 
 
 def _save(path: Path, state: State, meta: dict[str, Any] | None = None) -> None:
