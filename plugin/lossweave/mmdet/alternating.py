@@ -18,7 +18,8 @@ import gc
 import shlex
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import barrier, get_rank, init_dist, is_distributed
-from mmengine.logging import print_log
+from mmengine.logging import MMLogger, print_log
 from mmengine.model import is_model_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner, find_latest_checkpoint, load_checkpoint, set_random_seed
@@ -249,7 +250,8 @@ class AlternatingRunner:
     def _drawn(self, seed: int, load_from: str | None = None) -> tuple[State, torch.nn.Module]:
         set_random_seed(seed)
         model = MODELS.build(self.cfg.model)
-        model.init_weights()
+        with _quietly():  # MMEngine says a line per parameter, to the terminal if no file is open
+            model.init_weights()
         if load_from:
             load_checkpoint(model, load_from, map_location="cpu")
         return _of_parts(model.state_dict()), model
@@ -480,6 +482,17 @@ def _of_parts(state: Mapping[str, torch.Tensor]) -> State:
 
 def _within(name: str, paths: tuple[str, ...]) -> bool:
     return any(name == path or name.startswith(f"{path}.") for path in paths)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel("WARNING")
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _missing(path: Path) -> bool:
