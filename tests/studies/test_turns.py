@@ -157,3 +157,50 @@ def test_outcomes_are_json() -> None:
 
     content = json.loads(json.dumps(_as_dict(_outcomes()[0])))
     assert content["training_end"]["cls"] > 0 and content["held_out"]["loc"] == 0.4
+
+
+def _real_config(root: Path) -> Path:
+    """A shrunk detector with evaluations, as a file."""
+    from toy import toy_config, write_data
+
+    data = write_data(root / "data", images=4)
+    cfg = toy_config("retinanet", data, root / "base", "Sum")
+    cfg.train_cfg.val_interval = 4
+    pipeline = [
+        dict(type="LoadImageFromFile", backend_args=None),
+        dict(type="Resize", scale=(64, 64), keep_ratio=False),
+        dict(type="LoadAnnotations", with_bbox=True),
+        dict(
+            type="PackDetInputs",
+            meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor"),
+        ),
+    ]
+    dataset = {**cfg.train_dataloader.dataset, "pipeline": pipeline, "test_mode": True}
+    for split in ("val", "test"):
+        cfg[f"{split}_cfg"] = dict(type=f"{split.title()}Loop")
+        sampler = dict(type="DefaultSampler", shuffle=False)
+        cfg[f"{split}_dataloader"] = dict(batch_size=2, sampler=sampler, dataset=dataset)
+        cfg[f"{split}_evaluator"] = dict(
+            type="CocoMetric", ann_file=str(data / "annotations.json"), metric="bbox"
+        )
+    cfg.log_level = "INFO"
+    cfg.dump(str(root / "config.py"))
+    return root / "config.py"
+
+
+def test_a_real_training_leaves_all_that_is_read(tmp_path: Path) -> None:
+    from lossweave.studies.trainings import Trial, serial_loading
+    from lossweave.studies.turns import _outcome, _recording
+
+    config = str(_real_config(tmp_path))
+    turns = Turns(config=config, work_dir=str(tmp_path / "out"))
+    method = turns.methods["turns of 1"]
+    options = (*_recording(turns), *serial_loading(config))
+    outcome = _outcome("turns of 1", Trial(method, 3, config, turns.work_dir, options, jobs=2))
+    assert outcome.score.seed == 3 and outcome.score.test >= 0
+    assert set(outcome.held_out) == {"cls", "loc"} and outcome.held_out["cls"] > 0
+    # In every window of two iterations each term had one turn.
+    assert outcome.run.terms["cls"].weight.values == (0.5, 0.5)
+    assert list(outcome.weights) == [0, 2, 4]
+    command = outcome.score.details["command"]
+    assert "randomness.seed=3" in command and "schedule=[(cls,1),(loc,1)]" in command

@@ -21,3 +21,4 @@ schedule = dict(
 proposals = dict(max_per_img=100, min_bbox_size=4)
 # On the test split, so that tools/test.py repeats the record's numbers.
 evaluation = dict(split='test')
+default_hooks = dict(checkpoint=dict(interval=100))

@@ -69,6 +69,7 @@ class ProposalWriter:
         path: the file to write.
         key: of what makes them; see :func:`fingerprint`.
         settings: noted in the file, for the reader.
+        part: number of this process and of all of them, each of which makes its part.
 
     Example:
         >>> import tempfile
@@ -80,9 +81,12 @@ class ProposalWriter:
         ([[0.0, 0.0, 4.0, 4.0]], 1)
     """
 
-    def __init__(self, path: str | Path, key: str, settings: Any = None) -> None:
+    def __init__(
+        self, path: str | Path, key: str, settings: Any = None, part: tuple[int, int] = (0, 1)
+    ) -> None:
         self.path = Path(path)
         self.key = key
+        self.part = part
         self.settings = settings
         self.seconds = 0.0
         self._found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
@@ -116,7 +120,7 @@ class ProposalWriter:
         """Write the file, images in order of their ids; its checksum."""
         ids = sorted(self._found)
         boxes = [self._found[i][0] for i in ids]
-        arrays = {
+        arrays: dict[str, Any] = {
             "boxes": np.concatenate(boxes) if boxes else np.zeros((0, 4), np.float32),
             "scores": np.concatenate([self._found[i][1] for i in ids])
             if ids
@@ -135,13 +139,14 @@ class ProposalWriter:
 
     @property
     def partial(self) -> Path:
-        """Where an interrupted pass leaves what it has."""
-        return self.path.with_suffix(".partial.npz")
+        """Where this process leaves what it has: on interruption, or for :meth:`merge`."""
+        return self._partial(*self.part)
+
+    def _partial(self, number: int, count: int) -> Path:
+        return self.path.with_suffix(f".{number + 1}of{count}.partial.npz")
 
     def keep(self) -> None:
         """Leave what there is, for :meth:`take_up`."""
-        if not self._found:
-            return
         rest = ProposalWriter(self.partial, self.key, self.settings)
         rest._found, rest.seconds = self._found, self.seconds
         rest.close()
@@ -149,13 +154,30 @@ class ProposalWriter:
     def take_up(self) -> int:
         """Take up what an interrupted pass of the same key has left; the number of images."""
         try:
-            left = ProposalFile(self.partial, key=self.key)
+            return self._take(ProposalFile(self.partial, key=self.key))
         except LossweaveError:
             return 0  # none, another's, or half of one: the pass begins anew
+
+    def merge(self) -> None:
+        """Take what all processes have left, after each has called :meth:`keep`.
+
+        Raises:
+            LossweaveError: a part is missing or damaged.
+        """
+        seconds = self.seconds  # the processes ran at the same time
+        parts = [self._partial(number, self.part[1]) for number in range(self.part[1])]
+        for part in parts:
+            self._take(ProposalFile(part, key=self.key))
+        self.seconds = seconds
+        self.close()
+        for part in parts:
+            part.unlink(missing_ok=True)
+
+    def _take(self, left: ProposalFile) -> int:
         self.seconds += left.seconds
-        for image in left.ids:
+        for image in left:
             self.add(image, *left[image])
-        return len(left.ids)
+        return len(left)
 
 
 class ProposalFile:

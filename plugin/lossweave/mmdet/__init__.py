@@ -18,9 +18,11 @@ from lossweave.mmdet.hook import CombinerHook
 from lossweave.mmdet.interrupt import SaveOnInterruptHook
 from lossweave.mmdet.loops import EpochBasedTrainLoop, IterBasedTrainLoop
 from lossweave.mmdet.ssd_head import SSDHead
+from lossweave.mmdet.vgg import VGG, VGGBBoxHead
 from lossweave.mmdet.weight_sample import WeightSampleHook
 
 __all__ = [
+    "VGG",
     "AlternatingRunner",
     "CombinedLossDetector",
     "CombinedLossMixin",
@@ -37,6 +39,7 @@ __all__ = [
     "StageDetector",
     "StageRecordHook",
     "TrainableOptimWrapperConstructor",
+    "VGGBBoxHead",
     "WeightSampleHook",
     "combined_class",
 ]

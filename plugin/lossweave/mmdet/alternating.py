@@ -18,7 +18,8 @@ import gc
 import shlex
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import barrier, get_rank, init_dist, is_distributed
-from mmengine.logging import print_log
+from mmengine.logging import MMLogger, print_log
 from mmengine.model import is_model_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner, find_latest_checkpoint, load_checkpoint, set_random_seed
@@ -55,7 +56,7 @@ from lossweave.mmdet.alternating_configs import (
     stage_config,
     stage_model,
 )
-from lossweave.mmdet.alternating_hooks import StageRecordHook
+from lossweave.mmdet.alternating_hooks import StageClockHook, StageRecordHook
 from lossweave.mmdet.alternating_passes import objects_of, proposal_pass
 from lossweave.mmdet.draws import seed_from
 from lossweave.registry import RUNNERS
@@ -237,7 +238,7 @@ class AlternatingRunner:
     def _initial(self) -> Path:
         """The first weights, which do not depend on the schedule."""
         path = self.work_dir / "initial.pth"
-        if not path.is_file():
+        if _missing(path):
             state, model = self._drawn(self.seed, self.cfg.get("load_from"))
             paths = {p for s in self.schedule.stages for p in (*s.frozen, *s.init)}
             modules_at(model, sorted(paths))  # all that a stage names must be there
@@ -249,7 +250,8 @@ class AlternatingRunner:
     def _drawn(self, seed: int, load_from: str | None = None) -> tuple[State, torch.nn.Module]:
         set_random_seed(seed)
         model = MODELS.build(self.cfg.model)
-        model.init_weights()
+        with _quietly():  # MMEngine says a line per parameter, to the terminal if no file is open
+            model.init_weights()
         if load_from:
             load_checkpoint(model, load_from, map_location="cpu")
         return _of_parts(model.state_dict()), model
@@ -257,7 +259,7 @@ class AlternatingRunner:
     def _start_of(self, stage: Stage) -> Path:
         """The weights that a stage starts from, put together from where they come from."""
         path = self._folder(stage) / "initial.pth"
-        if path.is_file():
+        if not _missing(path):
             return path
         states: dict[str, State] = {INITIAL: _load(self._initial())}
         start: State = {}
@@ -302,6 +304,7 @@ class AlternatingRunner:
         runner = Runner.from_cfg(cfg)
         hook = StageRecordHook(record)
         runner.register_hook(hook)
+        runner.register_hook(StageClockHook(hook))
         try:
             runner.train()
         except BaseException:
@@ -434,7 +437,7 @@ class AlternatingRunner:
         """One detector of two networks that have the same weights below their heads."""
         whole = self.schedule.stages[-1] in (rpn, roi)
         path = self.work_dir / "unified.pth" if whole else self._folder(roi) / "detector.pth"
-        if path.is_file():
+        if not _missing(path):
             return path
         first, second = (_load(self._folder(s) / "final.pth") for s in (rpn, roi))
         common = first.keys() & second.keys()
@@ -479,6 +482,24 @@ def _of_parts(state: Mapping[str, torch.Tensor]) -> State:
 
 def _within(name: str, paths: tuple[str, ...]) -> bool:
     return any(name == path or name.startswith(f"{path}.") for path in paths)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel("WARNING")
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _missing(path: Path) -> bool:
+    """Whether there is no such file yet; every process says the same."""
+    found = path.is_file()
+    barrier()  # none of them writes it before all have looked
+    return not found
 
 
 def _save(path: Path, state: State, meta: dict[str, Any] | None = None) -> None:

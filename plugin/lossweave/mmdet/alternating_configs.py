@@ -196,10 +196,9 @@ def stage_config(cfg: Config, stage: Stage, proposals: str | None, seed: int) ->
     hooks.setdefault("lossweave", dict(type="lossweave.CombinerHook"))
     hooks.frozen = dict(type="lossweave.FrozenHook")
     checkpoint = hooks.setdefault("checkpoint", dict(type="CheckpointHook"))
-    every = max(1, budget.iterations // 10)
-    if not checkpoint.get("by_epoch", True):
-        every = min(every, checkpoint.get("interval", every))
-    checkpoint.update(by_epoch=False, interval=every, save_last=True, save_best=None)
+    if checkpoint.get("by_epoch", True):  # a stage has iterations only
+        checkpoint.interval = max(1, budget.iterations // 10)
+    checkpoint.update(by_epoch=False, save_last=True, save_best=None)
     checkpoint.setdefault("max_keep_ckpts", 1)
     custom = [h for h in (made.get("custom_hooks") or []) if h.get("type") != _INTERRUPT]
     made.custom_hooks = [*custom, dict(type=_INTERRUPT)]

@@ -24,6 +24,7 @@ from lossweave.terms import HEAD_TERMS, TermMap
 
 __all__ = [
     "FrozenHook",
+    "StageClockHook",
     "StageRecordHook",
     "TrainableOptimWrapperConstructor",
     "peak_memory",
@@ -72,8 +73,8 @@ class FrozenHook(Hook):
 class StageRecordHook(Hook):
     """Measures a stage; what it has measured is in the checkpoint, so sessions add up.
 
-    Times are from the end of one iteration to the end of the next, so waiting for data counts;
-    evaluation does not, and what an interruption threw away does not.
+    An iteration's time is what passes from the end of the one before it, so waiting for data
+    counts. Writing checkpoints, evaluation, and what an interruption threw away do not.
 
     Args:
         record: where it is written at the end of training and of every session.
@@ -87,6 +88,7 @@ class StageRecordHook(Hook):
         self._curve: list[CurvePoint] = []
         self._peak: int | None = None
         self._loaded: dict[str, Any] | None = None
+        self._begun = False
         self._terms = TermMap(HEAD_TERMS, strict=False)
 
     def before_train(self, runner: Runner) -> None:
@@ -106,6 +108,7 @@ class StageRecordHook(Hook):
         if not self.record.started:
             self.record.started = time.time()
         reset_peak_memory()
+        self._begun = True
         self._mark = time.perf_counter()
 
     def after_train_iter(
@@ -116,24 +119,28 @@ class StageRecordHook(Hook):
         outputs: dict[str, Any] | None = None,
     ) -> None:
         """Count the iteration; note the losses at the logger's interval."""
-        now = time.perf_counter()
-        self._durations.append(now - self._mark)
-        self._mark = now
+        self._durations.append(time.perf_counter() - self._mark)
         done = runner.iter + 1
         if done % self._interval == 0 or done == runner.max_iters:
             self._curve.append(self._point(runner, done, outputs or {}))
+
+    def go_on(self) -> None:
+        """The next iteration begins now."""
+        self._mark = time.perf_counter()
 
     def after_train(self, runner: Runner) -> None:
         """Write what was measured into the record."""
         self.write()
 
     def write(self) -> None:
-        """Bring the record up to date."""
+        """Bring the record up to date, if this session has got as far as training."""
+        if not self._begun:
+            return
         record, done = self.record, len(self._durations)
         self._peak = max(filter(None, (self._peak, peak_memory())), default=None)
         record.iterations = done
         record.image_passes = done * record.batch_size
-        record.optimizer_steps = -(-done // getattr(self, "_accumulation", 1))
+        record.optimizer_steps = -(-done // self._accumulation)
         record.seconds = sum(self._durations)
         record.seconds_per_iteration = median_seconds(self._durations)
         record.peak_memory = self._peak
@@ -167,6 +174,23 @@ class StageRecordHook(Hook):
         return CurvePoint(done, sum(self._durations), losses)
 
 
+class StageClockHook(Hook):
+    """Lets the clock of a :class:`StageRecordHook` go on after all hooks of an iteration.
+
+    Args:
+        measured: the hook whose clock it is.
+    """
+
+    priority = "LOWEST"  # after the checkpoint hooks, whose work is no training
+
+    def __init__(self, measured: StageRecordHook) -> None:
+        self._measured = measured
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, *_: Any, **__: Any) -> None:
+        """Begin the next iteration."""
+        self._measured.go_on()
+
+
 def reset_peak_memory() -> None:
     """Begin a new measurement of the peak."""
     if torch.cuda.is_available():
@@ -189,5 +213,5 @@ def peak_memory() -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def _plain(model: nn.Module) -> nn.Module:
+def _plain(model: Any) -> nn.Module:
     return model.module if is_model_wrapper(model) else model

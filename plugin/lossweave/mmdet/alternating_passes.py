@@ -13,11 +13,13 @@ from mmengine.runner import Runner
 from tqdm import tqdm
 
 from lossweave.alternating.proposals import ProposalFile, ProposalWriter
-from lossweave.distributed import gather_objects
 from lossweave.errors import LossweaveError
 from lossweave.mmdet.alternating_detector import propose
 
 __all__ = ["objects_of", "proposal_pass"]
+
+#: Seconds after which a pass leaves what it has, in case of a crash.
+_KEEP_EVERY = 600.0
 
 
 def proposal_pass(
@@ -29,7 +31,7 @@ def proposal_pass(
 ) -> tuple[dict[str, ProposalFile], Any]:
     """Write the proposals of every image; several settings cost one pass.
 
-    What an interruption leaves is taken up by the next call, in one process.
+    What an interruption leaves is taken up by the next call.
 
     Args:
         detector: a detector with an RPN.
@@ -46,53 +48,59 @@ def proposal_pass(
         LossweaveError: two images have the same id.
     """
     data = Runner.build_dataloader(loader, seed=0)
-    writers = [ProposalWriter(path, key, settings) for path, settings in targets.values()]
+    part = (get_rank(), get_world_size())
+    writers = [ProposalWriter(path, key, settings, part) for path, settings in targets.values()]
     settings = [ConfigDict(s) for _, s in targets.values()]
-    alone = get_world_size() == 1
-    done = min(writer.take_up() for writer in writers) if alone else 0
-    done -= done % data.batch_sampler.batch_size
-    data.batch_sampler.start_at(done // data.batch_sampler.batch_size)
+    size = data.batch_sampler.batch_size
+    done = min(writer.take_up() for writer in writers) // size * size
+    data.batch_sampler.start_at(done // size)
+    begin, kept = time.perf_counter(), time.perf_counter()
     paths: dict[str, str] = {}
     detector.eval()
-    begin = time.perf_counter()
-    total = len(data.dataset) // get_world_size()
+    total = -(-len(data.dataset) // part[1])
     try:
-        with tqdm(
-            total=total, initial=done, desc=label, unit="image", disable=get_rank() > 0
-        ) as bar:
+        with tqdm(total=total, initial=done, desc=label, unit="image", disable=part[0] > 0) as bar:
             for batch in data:
                 samples, found = propose(detector, batch, settings)
                 for number, sample in enumerate(samples):
-                    image = str(sample.img_id)
-                    path = str(sample.get("img_path", image))
+                    image, path = str(sample.img_id), str(sample.get("img_path", ""))
                     if paths.setdefault(image, path) != path:
                         raise LossweaveError(
                             f"two images have the id {image!r}: {paths[image]} and {path}"
                         )
                     for writer, results in zip(writers, found, strict=True):
-                        boxes = results[number].bboxes
-                        writer.add(
-                            image,
-                            getattr(boxes, "tensor", boxes).cpu().numpy(),
-                            results[number].scores.cpu().numpy(),
-                        )
+                        _add(writer, image, results[number])
                 bar.update(len(samples))
+                if time.perf_counter() - kept > _KEEP_EVERY:
+                    _keep(writers, begin)
+                    begin = kept = time.perf_counter()
     except BaseException:
-        if alone:
-            for writer in writers:
-                writer.seconds += time.perf_counter() - begin
-                writer.keep()
+        _keep(writers, begin)
         raise
-    for writer in writers:
-        writer.seconds += time.perf_counter() - begin
-        for part in gather_objects(writer._found):
-            for image, (boxes, scores) in part.items():
-                writer.add(image, boxes, scores)
-        if get_rank() == 0:
+    if part[1] == 1:
+        for writer in writers:
+            writer.seconds += time.perf_counter() - begin
             writer.close()
-    barrier()
+    else:
+        _keep(writers, begin)
+        barrier()
+        if part[0] == 0:
+            for writer in writers:
+                writer.merge()
+        barrier()
     files = {name: ProposalFile(path, key) for name, (path, _) in targets.items()}
     return files, data.dataset
+
+
+def _add(writer: ProposalWriter, image: str, results: Any) -> None:
+    boxes = getattr(results.bboxes, "tensor", results.bboxes)
+    writer.add(image, boxes.cpu().numpy(), results.scores.cpu().numpy())
+
+
+def _keep(writers: list[ProposalWriter], begin: float) -> None:
+    for writer in writers:
+        writer.seconds += time.perf_counter() - begin
+        writer.keep()
 
 
 def objects_of(dataset: Any) -> dict[str, np.ndarray]:

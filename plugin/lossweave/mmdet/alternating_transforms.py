@@ -58,7 +58,7 @@ def follow(
         boxes = np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1)
     height, width = shape
     boxes = boxes.clip(0, [width, height, width, height])
-    inside = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    inside: np.ndarray = np.all(boxes[:, 2:] > boxes[:, :2], axis=1)
     return boxes[inside].astype(np.float32), inside
 
 
