@@ -81,7 +81,8 @@ def alternating_record(seed: int, ap: tuple[float, float], speed: float = 1.0) -
         }
         stage.image_passes, stage.optimizer_steps = images, images // (1 + number % 2)
         stage.seconds, stage.evaluation_seconds = 100.0 * speed / (1 + frozen), 7.0
-        stage.seconds_per_iteration, stage.peak_memory = 0.1, (900 - 100 * number) * 2**20
+        stage.iterations, stage.seconds_per_iteration = 200, 0.4 / (1 + frozen)
+        stage.peak_memory = (900 - 100 * number) * 2**20
         if name.startswith("rpn"):
             stage.proposals = ProposalPass(10.0 * speed, 200, 300.0, "p.npz", "sum")
             recall = 0.5 + 0.1 * frozen + 0.01 * seed
@@ -99,7 +100,8 @@ def joint_record(
     record = TrainingRecord("joint", "mmdet", "four.py", seed, finished=True)
     stage = record.stage("joint")
     stage.image_passes, stage.optimizer_steps = images, images // 2
-    stage.seconds, stage.seconds_per_iteration, stage.peak_memory = seconds, 0.2, 2**30
+    stage.iterations, stage.seconds_per_iteration = 100, seconds / 125
+    stage.seconds, stage.peak_memory = seconds, 2**30
     stage.metrics = {"AP": ap, "AP50": ap + 0.3, "AR@100": 0.55, "AR@300": 0.6, "AR@1000": 0.65}
     record.unified = UnifiedRecord("joint.pth", dict(stage.metrics))
     return record

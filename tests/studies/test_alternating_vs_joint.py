@@ -58,6 +58,9 @@ def test_time_counts_proposal_passes_and_no_evaluation() -> None:
     whole = found.ratios["all steps / joint"]
     assert (whole.low, whole.mean, whole.high) == pytest.approx((1.6, 1.76, 1.92))
     assert found.ratios["steps 1 and 2 / joint"].low == pytest.approx(210 / 200)
+    # 200 iterations of .4 s twice and of .2 s twice, and 20 to 24 s, over 100 of 1.6 s.
+    median = found.ratios["all steps, by median iterations, / joint"]
+    assert (median.low, median.high) == pytest.approx((260 / 160, 264 / 160))
     assert found.ratios["all steps / joint-equal"].low == pytest.approx(320 / 500)
 
 

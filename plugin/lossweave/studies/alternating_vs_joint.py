@@ -382,6 +382,17 @@ def _seconds(run: Run) -> float:
     return run.record.training_seconds
 
 
+def _median_seconds(run: Run, last: str | None = None) -> float:
+    """The same from the stages' median iterations, up to a stage: other load counts less."""
+    total = 0.0
+    for stage in run.record.stages:
+        total += stage.iterations * stage.seconds_per_iteration
+        total += stage.proposals.seconds if stage.proposals else 0.0
+        if stage.name == last:
+            break
+    return total
+
+
 def _peak(run: Run) -> float:
     known = [s.peak_memory for s in run.record.stages if s.peak_memory]
     return float(max(known)) if known else float("nan")
@@ -429,15 +440,18 @@ def _ratios(
         return sum(s.seconds + (s.proposals.seconds if s.proposals else 0.0) for s in first)
 
     found = {}
-    ways: dict[str, _Read] = {"all steps": _seconds}
+    ways: dict[str, tuple[_Read, _Read]] = {"all steps": (_seconds, _seconds)}
     if several:
-        ways["steps 1 and 2"] = two_steps
+        ways["steps 1 and 2"] = (two_steps, _seconds)
+    ways["all steps, by median iterations,"] = (_median_seconds, _median_seconds)
+    if several:
+        half = partial(_median_seconds, last=last)
+        ways["steps 1 and 2, by median iterations,"] = (half, _median_seconds)
     for arm, runs in joints.items():
-        for way, read in ways.items():
+        for way, (read, below) in ways.items():
             seeds = sorted(set(four) & set(runs))
-            found[f"{way} / {arm}"] = spread(
-                [read(four[seed]) / _seconds(runs[seed]) for seed in seeds]
-            )
+            ratios = [read(four[s]) / b for s in seeds if (b := below(runs[s])) > 0]
+            found[f"{way} / {arm}"] = spread(ratios)
     return found
 
 

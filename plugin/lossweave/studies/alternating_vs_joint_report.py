@@ -201,7 +201,7 @@ def _costs(study: Study, found: Findings) -> str:
         for arm, stages in found.stages.items()
         for name, costs in stages.items()
     ]
-    ratios = [[_named(name), _ratio(value)] for name, value in found.ratios.items()]
+    ratios = [[_named(name), _ratio(value)] for name, value in found.ratios.items() if value.count]
     low, high = RECORD_RATIOS
     return (
         markdown_table([*header, "peak MiB"], rows)
@@ -223,7 +223,7 @@ def _placed(found: Findings) -> str:
     low, high = RECORD_RATIOS
     texts = []
     for name, value in found.ratios.items():
-        if name.endswith(f"/ {JOINT}") and value.count:
+        if name.endswith(f"/ {JOINT}") and "median" not in name and value.count:
             where = (
                 "inside" if low <= value.mean <= high else "below" if value.mean < low else "above"
             )

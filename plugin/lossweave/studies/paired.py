@@ -57,7 +57,7 @@ class Spread:
         """1 or -1 where the interval leaves out zero, else 0.
 
         Example:
-            >>> spread([0.01, 0.02, 0.03]).sign, spread([-0.5, -0.6]).sign
+            >>> spread([0.01, 0.02, 0.03]).sign, spread([-0.5, -0.5, -0.6]).sign
             (0, -1)
         """
         return int(np.sign(self.mean)) if abs(self.mean) > self.half_width else 0
