@@ -56,6 +56,8 @@ PAPER_PASSES = 320 / 140
 RECORD_RATIOS = (0.97, 1.60)
 #: AP50 below which a joint training says little about what the schedule can do.
 UNDERTRAINED = 0.6
+#: What of a config is about showing and keeping, not about training.
+_SHOWN = ("default_hooks", "log_processor", "visualizer", "vis_backends", "log_level")
 _RECALLS = ("AR@100", "AR@300", "AR@1000")
 
 
@@ -271,9 +273,10 @@ def _start(folder: Path) -> str | None:
 
 
 def _checksum(study: Study) -> str:
-    """A checksum of what the config says, which may be edited between calls."""
-    text = load_config(study.config).pretty_text
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    """A checksum of what the config says about training; it may be edited between calls."""
+    content = load_config(study.config).to_dict()
+    told = {key: value for key, value in sorted(content.items()) if key not in _SHOWN}
+    return hashlib.sha256(repr(told).encode()).hexdigest()[:12]
 
 
 def _as_dict(run: Run) -> dict[str, Any]:

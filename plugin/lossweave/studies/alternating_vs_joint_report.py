@@ -94,8 +94,8 @@ def study_markdown(study: Study, runs: Sequence[Run], found: Findings) -> str:
         markdown_table(*final_table(found)),
         f"Config: `{study.config}`. {_budgets(found)} Times are of training and proposal passes, "
         f"without evaluations. {_START[found.same_start]} "
-        "AP is COCO's, of the system as it stands. Below, differences are paired by seed, with "
-        "Student's 95 % interval, which so few seeds leave wide.",
+        f"AP is COCO's{_split(runs)}, of the system as it stands. Below, "
+        "differences are paired by seed, with Student's 95 % interval, which so few seeds leave wide.",
         "## Every seed\n\n" + _seed_table(runs),
         "## Differences\n\n"
         + markdown_table(
@@ -117,6 +117,12 @@ def study_markdown(study: Study, runs: Sequence[Run], found: Findings) -> str:
         "record are in `alternating_vs_joint.json`.",
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"
+
+
+def _split(runs: Sequence[Run]) -> str:
+    named = {run.record.options.get("evaluation", {}).get("split") for run in runs}
+    (split,) = named if len(named) == 1 else (None,)
+    return f" on the {split} split" if split else ""
 
 
 def _budgets(found: Findings) -> str:
