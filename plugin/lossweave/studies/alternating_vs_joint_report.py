@@ -95,7 +95,8 @@ def study_markdown(study: Study, runs: Sequence[Run], found: Findings) -> str:
         f"Config: `{study.config}`. {_budgets(found)} Times are of training and proposal passes, "
         f"without evaluations. {_START[found.same_start]} "
         f"AP is COCO's{_split(runs)}, of the system as it stands. Below, "
-        "differences are paired by seed, with Student's 95 % interval, which so few seeds leave wide.",
+        "differences are paired by seed, with Student's 95 % interval, "
+        "which so few seeds leave wide.",
         "## Every seed\n\n" + _seed_table(runs),
         "## Differences\n\n"
         + markdown_table(
