@@ -5,6 +5,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from lossweave.alternating import ProposalPass, TrainingRecord, UnifiedRecord
 from lossweave.studies import RunRecord, Series, TermHistory
 
 
@@ -63,3 +64,44 @@ def write_coco(root: Path, pictures: int = 3) -> tuple[Path, Path]:
     (root / "truth.json").write_text(json.dumps(content))
     (root / "found.json").write_text(json.dumps(results))
     return root / "truth.json", root / "found.json"
+
+
+def alternating_record(seed: int, ap: tuple[float, float], speed: float = 1.0) -> TrainingRecord:
+    """A finished four-step training: AP after steps 2 and 4; seconds are ``speed`` times 100."""
+    record = TrainingRecord("alternating", "mmdet", "four.py", seed, finished=True)
+    for number, (name, frozen, images) in enumerate(
+        [("rpn1", False, 800), ("rcnn1", False, 800), ("rpn2", True, 800), ("rcnn2", True, 800)]
+    ):
+        stage = record.stage(name)
+        below = ["backbone", "neck"]
+        head = ["roi_head" if name.startswith("rcnn") else "rpn_head"]
+        stage.parts = {
+            "trained": head if frozen else below + head,
+            "frozen": below if frozen else [],
+        }
+        stage.image_passes, stage.optimizer_steps = images, images // (1 + number % 2)
+        stage.seconds, stage.evaluation_seconds = 100.0 * speed / (1 + frozen), 7.0
+        stage.iterations, stage.seconds_per_iteration = 200, 0.4 / (1 + frozen)
+        stage.peak_memory = (900 - 100 * number) * 2**20
+        if name.startswith("rpn"):
+            stage.proposals = ProposalPass(10.0 * speed, 200, 300.0, "p.npz", "sum")
+            recall = 0.5 + 0.1 * frozen + 0.01 * seed
+            stage.metrics = {f"AR@{n}": recall + n / 10_000 for n in (100, 300, 1000)}
+        else:
+            stage.metrics = {"AP": ap[frozen], "AP50": ap[frozen] + 0.3}
+    record.unified = UnifiedRecord("unified.pth", dict(record.stages[-1].metrics))
+    return record
+
+
+def joint_record(
+    seed: int, ap: float, seconds: float = 200.0, images: int = 1400
+) -> TrainingRecord:
+    """A finished joint training."""
+    record = TrainingRecord("joint", "mmdet", "four.py", seed, finished=True)
+    stage = record.stage("joint")
+    stage.image_passes, stage.optimizer_steps = images, images // 2
+    stage.iterations, stage.seconds_per_iteration = 100, seconds / 125
+    stage.seconds, stage.peak_memory = seconds, 2**30
+    stage.metrics = {"AP": ap, "AP50": ap + 0.3, "AR@100": 0.55, "AR@300": 0.6, "AR@1000": 0.65}
+    record.unified = UnifiedRecord("joint.pth", dict(stage.metrics))
+    return record

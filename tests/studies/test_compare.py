@@ -4,15 +4,10 @@ import pytest
 from scipy import stats
 
 from lossweave.errors import LossweaveError
-from lossweave.studies.compare import (
-    Comparison,
-    Method,
-    Score,
-    paired_interval,
-    run_comparison,
-    summarize,
-)
+from lossweave.studies.compare import Comparison, run_comparison, summarize
+from lossweave.studies.paired import paired_interval
 from lossweave.studies.plots import plot_scores
+from lossweave.studies.trainings import Method, Score
 
 
 def _scores() -> list[Score]:

@@ -3,6 +3,14 @@
 Importing it registers everything in :mod:`lossweave.registry`.
 """
 
+from lossweave.mmdet.alternating import AlternatingRunner
+from lossweave.mmdet.alternating_detector import StageDetector
+from lossweave.mmdet.alternating_hooks import (
+    FrozenHook,
+    StageRecordHook,
+    TrainableOptimWrapperConstructor,
+)
+from lossweave.mmdet.alternating_transforms import LoadFixedProposals
 from lossweave.mmdet.backbone import EfficientNetLite0
 from lossweave.mmdet.detector import CombinedLossDetector, CombinedLossMixin, combined_class
 from lossweave.mmdet.draws import SeededBatch, SeededBatchSampler
@@ -10,17 +18,28 @@ from lossweave.mmdet.hook import CombinerHook
 from lossweave.mmdet.interrupt import SaveOnInterruptHook
 from lossweave.mmdet.loops import EpochBasedTrainLoop, IterBasedTrainLoop
 from lossweave.mmdet.ssd_head import SSDHead
+from lossweave.mmdet.vgg import VGG, VGGBBoxHead
+from lossweave.mmdet.weight_sample import WeightSampleHook
 
 __all__ = [
+    "VGG",
+    "AlternatingRunner",
     "CombinedLossDetector",
     "CombinedLossMixin",
     "CombinerHook",
     "EfficientNetLite0",
     "EpochBasedTrainLoop",
+    "FrozenHook",
     "IterBasedTrainLoop",
+    "LoadFixedProposals",
     "SSDHead",
     "SaveOnInterruptHook",
     "SeededBatch",
     "SeededBatchSampler",
+    "StageDetector",
+    "StageRecordHook",
+    "TrainableOptimWrapperConstructor",
+    "VGGBBoxHead",
+    "WeightSampleHook",
     "combined_class",
 ]

@@ -33,6 +33,8 @@ examples:
   # own terms: shell-style patterns of the detector's losses
   python tools/train.py mmdet::fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py --combiner Product \\
       --terms 'cls=loss_cls' 'loc=loss_bbox,loss_centerness'
+  # Faster R-CNN in four steps; every stage resumes with --resume, too
+  python tools/train.py configs/mmdet/alternating/faster-rcnn_demo.py
   # go on after a stop, from the newest checkpoint in the work directory
   python tools/train.py CONFIG --resume
   # several GPUs: the frameworks' own launchers

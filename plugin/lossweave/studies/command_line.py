@@ -1,4 +1,4 @@
-"""The command lines of the tools ``demo.py``, ``compare.py`` and ``benchmark.py``."""
+"""The command lines of the tools of this package's studies."""
 
 import argparse
 import shlex
@@ -8,12 +8,16 @@ from collections.abc import Sequence
 import torch
 
 from lossweave.combiners import combiner_names
+from lossweave.errors import LossweaveError
+from lossweave.studies.alternating_vs_joint import Study, run_study
 from lossweave.studies.benchmark import DETECTORS, Benchmark, run_benchmark, value_combiners
 from lossweave.studies.boundaries import run_boundaries
-from lossweave.studies.compare import Comparison, Method, run_comparison
+from lossweave.studies.compare import Comparison, run_comparison
 from lossweave.studies.demo import DEFAULT_CONFIG, Demo, run_demo
+from lossweave.studies.trainings import Method
+from lossweave.studies.turns import Turns, run_turns
 
-__all__ = ["benchmark", "compare", "demo"]
+__all__ = ["alternating_vs_joint", "benchmark", "compare", "demo", "turns"]
 
 _DEMO = """\
 Train one small detector with several combiners, on the same data in the same order, and
@@ -79,6 +83,69 @@ examples:
   python tools/make_demo_data.py
   python tools/compare.py --methods Sum "Sum weights=[1,2]" "Sum weights=[1,4]" FAMO DWA
   python tools/compare.py --seeds 0 1 2 3 4 --jobs 2 --methods Sum "DWA period=50"
+"""
+
+
+_TURNS = """\
+Train with the terms taking turns, beside the plain sum, the half-weighted sum and each term
+alone, with several seeds, and answer with intervals:
+
+  is taking turns, to first order, the sum weighted by one half?
+  do longer turns pass a gain on?
+  does one task's training help the other?
+
+A task trained alone has no AP, so every term's loss on the test split is measured too, and
+samples of the weights say how far apart two trainings went. Finished trainings are kept and
+interrupted ones (Ctrl-C) go on: call again with more seeds, lengths or methods to add them."""
+
+_TURNS_EXAMPLES = """\
+what is written, in work_dirs/turns:
+  turns.md                  tables and answers, with scores.png, terms.png, apart.png
+  turns.json                every number and curve, commands, versions, machine
+  <method>_seed<n>/         a training: checkpoints, logs, score.json, term_losses.json
+
+examples:
+  python tools/make_demo_data.py
+  python tools/turns.py --jobs 2
+      turns of 1, 10 and 100 updates, seeds 0 1 2: 21 trainings of 2 to 4 minutes
+  python tools/turns.py --jobs 2 --seeds 0 1 2 3 4 --also AutoLoss "Alternating inactive=zero"
+      more seeds and methods, added to what is there
+  python tools/turns.py --work-dir work_dirs/turns_short --cfg-options train_cfg.max_iters=200 \\
+      train_cfg.val_interval=200 param_scheduler.1.end=200
+      a shorter schedule
+  python tools/turns.py --work-dir work_dirs/turns_sgd --cfg-options \\
+      optim_wrapper.optimizer.type=SGD optim_wrapper.optimizer.lr=0.02 \\
+      optim_wrapper.optimizer.weight_decay=1e-4
+      plain gradient steps, of which the claim about one half is made
+"""
+
+
+_AVJ = """\
+Train a two-stage detector in four alternating steps and jointly, on the same data and from the
+same initial weights, over several seeds, and compare: AP after step 2 and after step 4, the
+RPN's recall before and after step 3, times of every stage and proposal pass, memory.
+
+The joint training is run at two budgets: the config's, in the papers' proportion (70k x 2 images
+against 80k / 40k / 80k / 40k x 1 / 2 / 1 / 2), and at equal compute, with as many image passes as
+the alternating one. Finished trainings are kept, interrupted ones (Ctrl-C) go on at their stage
+and iteration: call again, with more seeds to add some."""
+
+_AVJ_EXAMPLES = """\
+what is written, in work_dirs/alternating_vs_joint:
+  alternating_vs_joint.md     tables and verdicts, with stages.png and differences.png
+  alternating_vs_joint.json   every number, every training's record, commands, versions, machine
+  <way>_seed<n>/              a training: its checkpoints, proposals, logs and record.json
+
+examples:
+  python tools/make_demo_data.py
+  python tools/alternating_vs_joint.py CONFIG --seeds 3
+      seeds 0, 1 and 2, one training at a time, so that their times can be compared
+  python tools/alternating_vs_joint.py CONFIG --seeds 5 --jobs 2
+      two seeds more, two trainings at a time
+  python tools/alternating_vs_joint.py CONFIG --seeds 1 --no-equal --work-dir work_dirs/look \\
+      --cfg-options schedule.rpn.iterations=20 schedule.rcnn.iterations=10 \\
+      schedule.joint.iterations=9
+      only to see it run
 """
 
 
@@ -202,17 +269,7 @@ def compare(arguments: Sequence[str] | None = None) -> None:
     """
     parser = _parser(_COMPARE, _COMPARE_EXAMPLES)
     parser.add_argument("--methods", nargs="+", required=True, metavar="METHOD")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="(0 1 2)")
-    parser.add_argument(
-        "--config", default=DEFAULT_CONFIG, help="a path or package::path (%(default)s)"
-    )
-    parser.add_argument(
-        "--jobs", type=int, default=1, help="trainings at a time, sharing the cores (%(default)s)"
-    )
-    parser.add_argument("--work-dir", default=Comparison.work_dir, help="(%(default)s)")
-    parser.add_argument(
-        "--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="the same for all"
-    )
+    _add_trainings(parser, Comparison.work_dir)
     args = parser.parse_args(arguments)
     given = list(sys.argv[1:] if arguments is None else arguments)
     run_comparison(
@@ -226,3 +283,98 @@ def compare(arguments: Sequence[str] | None = None) -> None:
             command=shlex.join(["python", "tools/compare.py", *given]),
         )
     )
+
+
+def turns(arguments: Sequence[str] | None = None) -> None:
+    """``tools/turns.py``: see its ``--help``.
+
+    Raises:
+        LossweaveError: wrong input, before anything is trained, or a training that failed.
+    """
+    parser = _parser(_TURNS, _TURNS_EXAMPLES)
+    parser.add_argument(
+        "--lengths",
+        nargs="+",
+        type=int,
+        default=list(Turns.lengths),
+        metavar="UPDATES",
+        help="of the turns (1 10 100)",
+    )
+    parser.add_argument(
+        "--also",
+        nargs="+",
+        default=[],
+        metavar="METHOD",
+        help="further combiners, with their options in quotes",
+    )
+    _add_trainings(parser, Turns.work_dir)
+    args = parser.parse_args(arguments)
+    run_turns(
+        Turns(
+            seeds=tuple(args.seeds),
+            lengths=tuple(args.lengths),
+            also=tuple(args.also),
+            config=args.config,
+            work_dir=args.work_dir,
+            jobs=args.jobs,
+            options=tuple(args.cfg_options),
+            command=_command("turns", arguments),
+        )
+    )
+
+
+def alternating_vs_joint(arguments: Sequence[str] | None = None) -> None:
+    """``tools/alternating_vs_joint.py``: see its ``--help``.
+
+    Raises:
+        LossweaveError: wrong input, before anything is trained, or a training that failed.
+    """
+    parser = _parser(_AVJ, _AVJ_EXAMPLES)
+    parser.add_argument("config", help="of an alternating training; a path or package::path")
+    parser.add_argument(
+        "--seeds", type=int, default=3, metavar="N", help="how many: 0 to N - 1 (%(default)s)"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="trainings at a time, sharing the cores (%(default)s)"
+    )
+    parser.add_argument(
+        "--no-equal", action="store_true", help="leave out the joint training at equal compute"
+    )
+    parser.add_argument("--work-dir", default=Study.work_dir, help="(%(default)s)")
+    parser.add_argument(
+        "--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="the same for all"
+    )
+    args = parser.parse_args(arguments)
+    if args.seeds < 1:
+        raise LossweaveError(f"--seeds={args.seeds} should be at least 1")
+    run_study(
+        Study(
+            config=args.config,
+            seeds=tuple(range(args.seeds)),
+            work_dir=args.work_dir,
+            jobs=args.jobs,
+            options=tuple(args.cfg_options),
+            equal=not args.no_equal,
+            command=_command("alternating_vs_joint", arguments),
+        )
+    )
+
+
+def _add_trainings(parser: argparse.ArgumentParser, work_dir: str) -> None:
+    """The options of every study that trains with several seeds."""
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="(0 1 2)")
+    parser.add_argument(
+        "--config", default=DEFAULT_CONFIG, help="a path or package::path (%(default)s)"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="trainings at a time, sharing the cores (%(default)s)"
+    )
+    parser.add_argument("--work-dir", default=work_dir, help="(%(default)s)")
+    parser.add_argument(
+        "--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="the same for all"
+    )
+
+
+def _command(tool: str, arguments: Sequence[str] | None) -> str:
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    return shlex.join(["python", f"tools/{tool}.py", *given])

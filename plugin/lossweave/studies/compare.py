@@ -6,72 +6,24 @@ over its weights: the best of them on the validation split is the tuned sum, and
 reported is measured on the test split.
 """
 
-import json
-import os
-import shlex
-import subprocess
-import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
-from tqdm import tqdm
 
-from lossweave.combiners import combiner_class
 from lossweave.errors import LossweaveError
-from lossweave.paths import resolve_config, tools_root
 from lossweave.studies.demo import DEFAULT_CONFIG
 from lossweave.studies.machine import machine, machine_line, versions
+from lossweave.studies.paired import paired_interval
 from lossweave.studies.plots import plot_scores
-from lossweave.studies.record import read_run
 from lossweave.studies.tables import markdown_table, text_table
+from lossweave.studies.trainings import Method, Score, Trial, run_all, train_and_test, write_json
 
-__all__ = ["Comparison", "Method", "Score", "paired_interval", "run_comparison", "summarize"]
-
-_AP, _AP50 = "coco/bbox_mAP", "coco/bbox_mAP_50"
-
-
-@dataclass(frozen=True)
-class Method:
-    """A combiner with its arguments, as typed: ``'Sum weights=[1,2]'``.
-
-    Raises:
-        LossweaveError: an unknown combiner.
-
-    Example:
-        >>> method = Method.parse("Sum weights=[1,2]")
-        >>> method.label, method.options, method.folder
-        ('Sum weights=[1,2]', ('weights=[1,2]',), 'Sum_weights-1-2')
-    """
-
-    combiner: str
-    options: tuple[str, ...] = ()
-
-    @classmethod
-    def parse(cls, text: str) -> "Method":
-        """A method from its words."""
-        words = text.split()
-        if not words:
-            raise LossweaveError("a method is a combiner's name and its options, not ''")
-        combiner_class(words[0])
-        return cls(words[0], tuple(words[1:]))
-
-    @property
-    def label(self) -> str:
-        """As it was typed."""
-        return " ".join([self.combiner, *self.options])
-
-    @property
-    def folder(self) -> str:
-        """A name for a folder."""
-        kept = "".join(c if c.isalnum() or c in "._" else "-" for c in "_".join(self.options))
-        parts = [part for part in kept.split("-") if part]
-        return "_".join(part for part in (self.combiner, "-".join(parts)) if part)
+__all__ = ["Comparison", "run_comparison", "summarize"]
 
 
 @dataclass(frozen=True)
@@ -97,27 +49,6 @@ class Comparison:
     command: str = "python tools/compare.py"
 
 
-@dataclass(frozen=True)
-class Score:
-    """One finished training.
-
-    Args:
-        method: the method's label.
-        seed: its seed.
-        val: COCO AP on the validation split.
-        test: COCO AP on the test split.
-        test50: AP at IoU .50 on the test split.
-        details: commands, weights, seconds per iteration.
-    """
-
-    method: str
-    seed: int
-    val: float
-    test: float
-    test50: float
-    details: dict[str, Any] = field(default_factory=dict)
-
-
 def run_comparison(comparison: Comparison) -> list[Score]:
     """Train what is not trained yet, evaluate, and write table, plot and record.
 
@@ -133,40 +64,21 @@ def run_comparison(comparison: Comparison) -> list[Score]:
         raise LossweaveError("a method is named twice")
     if not comparison.seeds or comparison.jobs < 1:
         raise LossweaveError("a comparison needs a seed and at least one job at a time")
-    trials = [(method, seed) for seed in comparison.seeds for method in comparison.methods]
-    with ThreadPoolExecutor(comparison.jobs) as pool:
-        running = [pool.submit(_trial, comparison, *trial) for trial in trials]
-        try:
-            for done in tqdm(running, desc="trainings", unit="run"):
-                done.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    scores = [job.result() for job in running]
+    trials = [
+        Trial(
+            method,
+            seed,
+            comparison.config,
+            comparison.work_dir,
+            comparison.options,
+            comparison.jobs,
+        )
+        for seed in comparison.seeds
+        for method in comparison.methods
+    ]
+    scores = run_all([partial(train_and_test, t) for t in trials], comparison.jobs, "trainings")
     _write(comparison, scores)
     return scores
-
-
-def paired_interval(differences: Sequence[float], level: float = 0.95) -> tuple[float, float]:
-    """Mean and half-width of Student's interval for paired differences.
-
-    Args:
-        differences: one per seed.
-        level: the interval's coverage.
-
-    Returns:
-        The mean, and the half-width (infinite for a single seed).
-
-    Example:
-        >>> mean, half = paired_interval([0.01, 0.02, 0.03])
-        >>> round(mean, 3), round(half, 4)
-        (0.02, 0.0248)
-    """
-    values = np.asarray(differences, dtype=float)
-    if len(values) < 2:
-        return float(values.mean()), float("inf")
-    quantile = stats.t.ppf(0.5 + level / 2, len(values) - 1)
-    return float(values.mean()), float(quantile * values.std(ddof=1) / np.sqrt(len(values)))
 
 
 def summarize(scores: Sequence[Score]) -> tuple[str, list[dict[str, Any]]]:
@@ -198,70 +110,6 @@ def summarize(scores: Sequence[Score]) -> tuple[str, list[dict[str, Any]]]:
             )
         )
     return tuned, rows
-
-
-def _trial(comparison: Comparison, method: Method, seed: int) -> Score:
-    folder = Path(comparison.work_dir) / f"{method.folder}_seed{seed}"
-    finished = folder / "score.json"
-    if finished.is_file():
-        return Score(**json.loads(finished.read_text()))
-    folder.mkdir(parents=True, exist_ok=True)
-    config, log = resolve_config(comparison.config), folder / "log.txt"
-    options = [f"randomness.seed={seed}", *comparison.options]
-    train = [
-        *("tools/train.py", config, "--work-dir", str(folder), "--exact-resume"),
-        *("--combiner", method.combiner),
-        *(["--combiner-options", *method.options] if method.options else []),
-        *("--cfg-options", *options),
-    ]
-    resume = ["--resume"] if (folder / "last_checkpoint").is_file() else []
-    _call([*train[:4], *resume, *train[4:]], log, comparison.jobs)
-    run = read_run(folder, method.combiner)
-    checkpoint = (folder / "last_checkpoint").read_text().strip()
-    test = ["tools/test.py", config, checkpoint, "--work-dir", str(folder / "test")]
-    _call([*test, "--cfg-options", *comparison.options], log, comparison.jobs)
-    metrics = _test_metrics(folder / "test")
-    score = Score(
-        method=method.label,
-        seed=seed,
-        val=run.metrics.get(_AP, 0.0),
-        test=metrics[_AP],
-        test50=metrics[_AP50],
-        details=dict(
-            command=shlex.join(["python", *train]).replace(config, comparison.config),
-            seconds_per_iteration=run.seconds_per_iteration,
-            weights={name: term.weight.last for name, term in run.terms.items()},
-        ),
-    )
-    finished.write_text(json.dumps(score.__dict__, indent=1))
-    return score
-
-
-def _call(words: Sequence[str], log: Path, jobs: int) -> None:
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": str(threads),
-        "MKL_NUM_THREADS": str(threads),
-        "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads must not spin on shared cores
-    }
-    tool = tools_root() / Path(words[0]).name
-    with open(log, "a") as file:
-        done = subprocess.run(
-            [sys.executable, str(tool), *[w for w in words[1:] if w]],
-            stdout=file, stderr=subprocess.STDOUT, env=environment,
-        )  # fmt: skip
-    if done.returncode:
-        last = [line for line in log.read_text().splitlines() if line.strip()][-1:]
-        raise LossweaveError(f"a training failed, see {log}: {' '.join(last)[:200]}")
-
-
-def _test_metrics(folder: Path) -> dict[str, float]:
-    """What the newest test run wrote; a detector that finds nothing has no AP, i.e. 0."""
-    files = sorted(folder.glob("*/*.json"), key=lambda path: path.stat().st_mtime)
-    if not files:
-        raise LossweaveError(f"{folder} holds no test metrics")
-    return {_AP: 0.0, _AP50: 0.0, **json.loads(files[-1].read_text())}
 
 
 def _write(comparison: Comparison, scores: Sequence[Score]) -> None:
@@ -301,7 +149,7 @@ def _write(comparison: Comparison, scores: Sequence[Score]) -> None:
         versions=versions(),
     )
     record = dict(**facts, tuned=tuned, summary=rows, scores=[s.__dict__ for s in scores])
-    (folder / "comparison.json").write_text(json.dumps(record, indent=1))
+    write_json(folder / "comparison.json", record)
     text = f"""# {len(rows)} methods, {len(comparison.seeds)} seeds
 
 {verdict}

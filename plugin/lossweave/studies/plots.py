@@ -1,6 +1,6 @@
 """Terms and weights over time, all combiners in one figure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from lossweave.studies.record import RunRecord, Series
 
 if TYPE_CHECKING:
-    from lossweave.studies.compare import Score
+    from lossweave.studies.trainings import Score
 
 __all__ = ["COLORS", "plot_history", "plot_scores"]
 
@@ -125,13 +125,16 @@ def _label_ends(panel: Any, found: Sequence[tuple[str, Series]], log: bool) -> N
         )
 
 
-def plot_scores(scores: Sequence["Score"], tuned: str, path: str | Path) -> Path:
+def plot_scores(
+    scores: Sequence["Score"], tuned: str, path: str | Path, mark: str = "tuned"
+) -> Path:
     """AP on the test split: a dot per seed, a line at the mean, methods from best to worst.
 
     Args:
         scores: the finished trainings.
-        tuned: the label of the tuned sum, which is marked.
+        tuned: the label of the tuned sum, or of another reference, which is marked.
         path: the picture to write.
+        mark: what is written beside that label.
     """
     by_method: dict[str, list[float]] = {}
     for score in scores:
@@ -150,7 +153,7 @@ def plot_scores(scores: Sequence["Score"], tuned: str, path: str | Path) -> Path
         if label == tuned:
             axes.axvline(mean, color=colour, linewidth=0.8, linestyle=":")
     axes.set_yticks(
-        range(len(order)), [f"{x} (tuned)" if x == tuned else x for x in order], fontsize=9
+        range(len(order)), [f"{x} ({mark})" if x == tuned else x for x in order], fontsize=9
     )
     axes.set_xlabel("AP on the test split")
     axes.grid(axis="x", color="#dddddd")
@@ -159,4 +162,40 @@ def plot_scores(scores: Sequence["Score"], tuned: str, path: str | Path) -> Path
         axes.spines[side].set_visible(False)
     axes.tick_params(axis="y", length=0)
     figure.savefig(path, dpi=120)
+    return Path(path)
+
+
+def plot_lines(
+    lines: Mapping[str, Mapping[int, float]], path: str | Path, title: str, across: str, up: str
+) -> Path:
+    """Plot a line per name.
+
+    Args:
+        lines: by name, values by place on the horizontal axis.
+        path: the PNG to write.
+        title: above it.
+        across: what the horizontal axis shows.
+        up: what the vertical axis shows.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for place, (name, points) in enumerate(lines.items()):
+        dashes = _DASHES[place // len(COLORS) % len(_DASHES)]
+        axes.plot(
+            list(points),
+            list(points.values()),
+            color=COLORS[place % len(COLORS)],
+            linestyle=dashes,
+            linewidth=1.8,
+            label=name,
+        )
+    axes.set(title=title, xlabel=across, ylabel=up)
+    axes.set_ylim(bottom=0)
+    axes.grid(True, color="0.88", linewidth=0.8)
+    axes.spines[["top", "right"]].set_visible(False)
+    if lines:
+        figure.legend(loc="outside lower center", ncols=2, fontsize=9)
+    figure.savefig(path, dpi=110)
     return Path(path)

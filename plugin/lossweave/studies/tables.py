@@ -1,8 +1,9 @@
 """The same rows as a table for the terminal and for Markdown."""
 
 from collections.abc import Sequence
+from math import isfinite
 
-__all__ = ["markdown_table", "text_table"]
+__all__ = ["counted", "markdown_table", "number", "text_table"]
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -37,3 +38,23 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     rule = "|:---|" + "---:|" * (len(header) - 1)
     lines = ["| " + " | ".join(line) + " |" for line in (header, *rows)]
     return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def number(value: float, places: int = 3) -> str:
+    """A number with a fixed count of places; '-' where there is none.
+
+    Example:
+        >>> number(0.5), number(float("nan"))
+        ('0.500', '-')
+    """
+    return f"{value:.{places}f}" if isfinite(value) else "-"
+
+
+def counted(count: int, what: str) -> str:
+    """A count with its noun.
+
+    Example:
+        >>> counted(1, "seed"), counted(3, "seed")
+        ('1 seed', '3 seeds')
+    """
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

@@ -1,0 +1,217 @@
+"""What watches a stage: its times, losses and memory, and that frozen parts stay as they are."""
+
+from __future__ import annotations
+
+import resource
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.dist import get_world_size
+from mmengine.hooks import Hook, LoggerHook
+from mmengine.model import is_model_wrapper
+from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
+from mmengine.runner import Runner
+from torch import nn
+
+from lossweave.alternating.freezing import FrozenGuard, drop_frozen
+from lossweave.alternating.record import CurvePoint, StageRecord, median_seconds
+from lossweave.mmdet.alternating_detector import StageDetector
+from lossweave.registry import HOOKS, OPTIM_WRAPPER_CONSTRUCTORS
+from lossweave.terms import HEAD_TERMS, TermMap
+
+__all__ = [
+    "FrozenHook",
+    "StageClockHook",
+    "StageRecordHook",
+    "TrainableOptimWrapperConstructor",
+    "peak_memory",
+    "reset_peak_memory",
+]
+
+_KEY = "lossweave_stage"
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
+    """MMEngine's constructor, with frozen weights left out of the optimizer altogether.
+
+    The stock one hands them over as well: they then have a group each, and whatever an
+    optimizer does to parameters without gradients happens to them.
+    """
+
+    def __call__(self, model: nn.Module) -> OptimWrapper:
+        """The optimizer wrapper of what the model trains."""
+        wrapper = super().__call__(model)
+        drop_frozen(wrapper.optimizer)
+        return wrapper
+
+
+@HOOKS.register_module()
+class FrozenHook(Hook):
+    """Checks after training that every frozen tensor of a stage is bit-identical.
+
+    Raises:
+        LossweaveError: one is not, or the optimizer holds one.
+    """
+
+    priority = "LOWEST"
+
+    def before_train(self, runner: Runner) -> None:
+        """Note how the frozen parts are."""
+        model = _plain(runner.model)
+        frozen = model.frozen_modules if isinstance(model, StageDetector) else {}
+        self._guard = FrozenGuard(frozen)
+
+    def after_train(self, runner: Runner) -> None:
+        """Compare, in the weights and in the optimizer."""
+        self._guard.check(f"after training in {runner.work_dir}", [runner.optim_wrapper.optimizer])
+
+
+class StageRecordHook(Hook):
+    """Measures a stage; what it has measured is in the checkpoint, so sessions add up.
+
+    An iteration's time is what passes from the end of the one before it, so waiting for data
+    counts. Writing checkpoints, evaluation, and what an interruption threw away do not.
+
+    Args:
+        record: where it is written at the end of training and of every session.
+    """
+
+    priority = "BELOW_NORMAL"  # before the checkpoint hooks, which save what is counted here
+
+    def __init__(self, record: StageRecord) -> None:
+        self.record = record
+        self._durations: list[float] = []
+        self._curve: list[CurvePoint] = []
+        self._peak: int | None = None
+        self._loaded: dict[str, Any] | None = None
+        self._begun = False
+        self._terms = TermMap(HEAD_TERMS, strict=False)
+
+    def before_train(self, runner: Runner) -> None:
+        """Begin the session's measurement."""
+        loggers = [hook for hook in runner.hooks if isinstance(hook, LoggerHook)]
+        self._interval = loggers[0].interval if loggers else 50
+        loaded, self._loaded = self._loaded, None
+        if loaded is not None:
+            self._durations = list(loaded["durations"])
+            self._curve = [CurvePoint(**point) for point in loaded["curve"]]
+            self._peak = loaded["peak"]
+        loader = runner.train_dataloader
+        self.record.batch_size = (
+            getattr(loader.batch_sampler, "batch_size", None) or loader.batch_size or 1
+        ) * get_world_size()
+        self._accumulation = max(1, getattr(runner.optim_wrapper, "_accumulative_counts", 1))
+        if not self.record.started:
+            self.record.started = time.time()
+        reset_peak_memory()
+        self._begun = True
+        self._mark = time.perf_counter()
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: dict[str, Any] | None = None,
+    ) -> None:
+        """Count the iteration; note the losses at the logger's interval."""
+        self._durations.append(time.perf_counter() - self._mark)
+        done = runner.iter + 1
+        if done % self._interval == 0 or done == runner.max_iters:
+            self._curve.append(self._point(runner, done, outputs or {}))
+
+    def go_on(self) -> None:
+        """The next iteration begins now."""
+        self._mark = time.perf_counter()
+
+    def after_train(self, runner: Runner) -> None:
+        """Write what was measured into the record."""
+        self.write()
+
+    def write(self) -> None:
+        """Bring the record up to date, if this session has got as far as training."""
+        if not self._begun:
+            return
+        record, done = self.record, len(self._durations)
+        self._peak = max(filter(None, (self._peak, peak_memory())), default=None)
+        record.iterations = done
+        record.image_passes = done * record.batch_size
+        record.optimizer_steps = -(-done // self._accumulation)
+        record.seconds = sum(self._durations)
+        record.seconds_per_iteration = median_seconds(self._durations)
+        record.peak_memory = self._peak
+        record.curve = list(self._curve)
+        record.ended = time.time()
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Keep the measurement in the checkpoint."""
+        checkpoint[_KEY] = {
+            "durations": list(self._durations),
+            "curve": [vars(point) for point in self._curve],
+            "peak": max(filter(None, (self._peak, peak_memory())), default=None),
+        }
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Take it up again, when resuming."""
+        if runner._resume:
+            self._loaded = checkpoint.get(_KEY)
+
+    def _point(self, runner: Runner, done: int, outputs: dict[str, Any]) -> CurvePoint:
+        names = [name for name in outputs if "loss" in name and name != "loss"]
+        assigned = self._terms.assign(names)
+        groups = dict(zip(self._terms.names, assigned.entries, strict=True))
+        groups.update({name: (name,) for name in assigned.extra})
+        hub = runner.message_hub
+        losses = {
+            term: sum(float(hub.get_scalar(f"train/{e}").mean(self._interval)) for e in entries)
+            for term, entries in groups.items()
+            if entries
+        }
+        return CurvePoint(done, sum(self._durations), losses)
+
+
+class StageClockHook(Hook):
+    """Lets the clock of a :class:`StageRecordHook` go on after all hooks of an iteration.
+
+    Args:
+        measured: the hook whose clock it is.
+    """
+
+    priority = "LOWEST"  # after the checkpoint hooks, whose work is no training
+
+    def __init__(self, measured: StageRecordHook) -> None:
+        self._measured = measured
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, *_: Any, **__: Any) -> None:
+        """Begin the next iteration."""
+        self._measured.go_on()
+
+
+def reset_peak_memory() -> None:
+    """Begin a new measurement of the peak."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        return
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak falls to what is in use
+
+
+def peak_memory() -> int | None:
+    """Bytes: of the accelerator's tensors, or of this process where there is no accelerator."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _plain(model: Any) -> nn.Module:
+    return model.module if is_model_wrapper(model) else model

@@ -1,0 +1,111 @@
+"""A staged training of the shrunk Faster R-CNN: a second or two a stage."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS, RUNNERS
+from toy import CLASSES, toy_config
+
+from lossweave.alternating import TrainingRecord
+
+STAGES = ("rpn1", "rcnn1", "rpn2", "rcnn2")
+
+
+def alternating_config(data: Path, work_dir: Path, **overrides: Any) -> Config:
+    """A config of four stages of three iterations, with flips, resizes and weight decay."""
+    cfg = toy_config("faster_rcnn", data, work_dir)
+    pipeline = [
+        dict(type="LoadImageFromFile", backend_args=None),
+        dict(type="Resize", scale=(64, 64), keep_ratio=False),
+        dict(type="LoadAnnotations", with_bbox=True),
+        dict(
+            type="PackDetInputs",
+            meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor"),
+        ),
+    ]
+    # Half as large again, so that proposals have to follow.
+    cfg.train_dataloader.dataset.pipeline[2].scale = (96, 80)
+    for split in ("val", "test"):
+        cfg[f"{split}_dataloader"] = dict(
+            batch_size=4,
+            num_workers=0,
+            sampler=dict(type="DefaultSampler", shuffle=False),
+            dataset=dict(
+                type="CocoDataset",
+                data_root=str(data),
+                ann_file="annotations.json",
+                data_prefix=dict(img="images/"),
+                metainfo=dict(classes=CLASSES),
+                test_mode=True,
+                pipeline=pipeline,
+                backend_args=None,
+            ),
+        )
+        cfg[f"{split}_evaluator"] = dict(
+            type="CocoMetric",
+            ann_file=str(data / "annotations.json"),
+            metric="bbox",
+            outfile_prefix=str(work_dir / split),
+        )
+        cfg[f"{split}_cfg"] = dict(type=f"{split.capitalize()}Loop")
+    cfg.model.test_cfg.rcnn.score_thr = 0.0  # an untrained detector detects something, too
+    cfg.model.test_cfg.rpn.max_per_img = 40
+    cfg.runner_type = "lossweave.AlternatingRunner"
+    budget = dict(iterations=3, batch_size=2, lr=0.01, drops=[2])
+    cfg.schedule = dict(type="four_step", rpn=budget, rcnn=budget, joint=budget)
+    cfg.proposals = dict(max_per_img=60, min_bbox_size=4)
+    cfg.evaluation = dict(split="test", recall=[10, 100])
+    cfg.default_hooks.checkpoint.interval = 2
+    cfg.merge_from_dict({k.replace("__", "."): v for k, v in overrides.items()})
+    return cfg
+
+
+def train_stages(cfg: Config, resume: bool = False) -> TrainingRecord:
+    """Train as the tools do."""
+    cfg.resume = resume
+    return RUNNERS.build(cfg).train()
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    """The state dict in a file."""
+    return torch.load(path, weights_only=False)["state_dict"]
+
+
+@HOOKS.register_module(force=True)
+class StopIn(Hook):
+    """Raises in one iteration of one stage, before its checkpoint is written."""
+
+    priority = "NORMAL"
+
+    def __init__(self, stage: str, iteration: int) -> None:
+        self.stage, self.iteration = stage, iteration
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        if Path(runner.work_dir).name == self.stage and runner.iter == self.iteration:
+            raise RuntimeError("power cut")
+
+
+@HOOKS.register_module(force=True)
+class InterruptIn(StopIn):
+    """Ctrl-C in one iteration of one stage."""
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        if Path(runner.work_dir).name == self.stage and runner.iter == self.iteration:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@HOOKS.register_module(force=True)
+class Perturb(Hook):
+    """Moves one number of a module in training."""
+
+    def __init__(self, stage: str, path: str) -> None:
+        self.stage, self.path = stage, path
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        if Path(runner.work_dir).name == self.stage:
+            dict(runner.model.named_buffers())[self.path].view(-1)[0] += 1e-3

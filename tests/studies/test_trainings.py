@@ -1,0 +1,114 @@
+"""Trainings as processes: what is kept, what is refused, what a failure stops."""
+
+import json
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from lossweave.errors import LossweaveError
+from lossweave.studies.paired import differences, spread
+from lossweave.studies.trainings import (
+    Method,
+    Score,
+    Trial,
+    call,
+    refuse_other_settings,
+    run_all,
+    train_and_test,
+    write_json,
+)
+
+#: As compare.py wrote it before trainings had a module of their own.
+_KEPT = {
+    "method": "Sum",
+    "seed": 0,
+    "val": 0.657,
+    "test": 0.627,
+    "test50": 0.879,
+    "details": {
+        "command": "python tools/train.py lossweave::mmdet/demo/retinanet_demo.py --work-dir "
+        "out/Sum_seed0 --exact-resume --combiner Sum --cfg-options randomness.seed=0 "
+        "train_cfg.max_iters=9 train_dataloader.num_workers=0",
+        "seconds_per_iteration": 0.38,
+        "weights": {"cls": 1.0, "loc": 1.0},
+    },
+}
+
+
+def _kept(tmp_path: Path) -> None:
+    (tmp_path / "Sum_seed0").mkdir()
+    (tmp_path / "Sum_seed0" / "score.json").write_text(json.dumps(_KEPT))
+
+
+def test_a_finished_training_is_kept(tmp_path: Path) -> None:
+    _kept(tmp_path)
+    options = ("train_cfg.max_iters=9", "val_dataloader.num_workers=2")  # workers change nothing
+    score = train_and_test(Trial(Method("Sum"), 0, "none.py", str(tmp_path), options))
+    assert score == Score(**_KEPT)  # type: ignore[arg-type]
+
+
+def test_a_finished_training_of_another_kind_is_refused(tmp_path: Path) -> None:
+    _kept(tmp_path)
+    trial = Trial(Method("Sum"), 0, "none.py", str(tmp_path), ("train_cfg.max_iters=10",))
+    with pytest.raises(LossweaveError, match=r"other --cfg-options .*max_iters=9"):
+        train_and_test(trial)
+
+
+def test_settings_are_noted_and_kept_to(tmp_path: Path) -> None:
+    refuse_other_settings(tmp_path, {"options": ("a=1",)})
+    refuse_other_settings(tmp_path, {"options": ["a=1"]})
+    with pytest.raises(LossweaveError, match="other settings"):
+        refuse_other_settings(tmp_path, {"options": ["a=2"]})
+
+
+def test_results_come_in_order() -> None:
+    def slow(number: int) -> int:
+        time.sleep(0.05 * (3 - number))
+        return number
+
+    work = [lambda n=n: slow(n) for n in range(3)]  # type: ignore[misc]
+    assert run_all(work, 3, "test") == [0, 1, 2]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_nothing_begins_after_a_failure(jobs: int) -> None:
+    begun, gate = [], threading.Event()
+
+    def fail() -> None:
+        begun.append("fails")
+        gate.set()
+        raise LossweaveError("broken")
+
+    def wait() -> None:
+        gate.wait(5)
+        time.sleep(0.1)
+
+    def never() -> None:
+        begun.append("never")
+
+    work = [*([wait] if jobs > 1 else []), fail, never, never]
+    with pytest.raises(LossweaveError, match="broken"):
+        run_all(work, jobs, "test")
+    assert begun == ["fails"]
+
+
+def test_a_failed_process_names_its_log(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    with pytest.raises(LossweaveError, match=r"log\.txt: .*No module named"):
+        call(["lossweave.nowhere"], log)
+    call(["json.tool", "--help"], log)
+    assert "usage" in log.read_text()
+
+
+def test_json_holds_no_nan(tmp_path: Path) -> None:
+    write_json(tmp_path / "x.json", {"a": [float("nan"), 1.0], "b": float("inf")})
+    assert json.loads((tmp_path / "x.json").read_text()) == {"a": [None, 1.0], "b": None}
+
+
+def test_spread_leaves_out_what_is_missing() -> None:
+    found = spread([1.0, float("nan"), 3.0])
+    assert (found.count, found.mean, found.low, found.high) == (2, 2.0, 1.0, 3.0)
+    assert spread([]).count == 0 and spread([]).text() == "-" and spread([2.0]).sign == 0
+    assert differences({0: 1.0, 1: 5.0, 2: 1.0}, {1: 2.0, 0: 1.0}) == {0: 0.0, 1: 3.0}
