@@ -10,7 +10,7 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10; do \
 PIP := $(PY) -m pip --disable-pip-version-check --quiet install
 TORCH := torch==2.11.0 torchvision==0.26.0
 
-.PHONY: help env demo compare test lint bench clean
+.PHONY: help env demo compare alternating turns test lint bench clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -41,6 +41,14 @@ compare: env  ## several combiners and seeds beside a tuned sum, with intervals 
 	$(PY) tools/make_demo_data.py
 	$(PY) tools/compare.py --jobs 2 --methods Sum "Sum weights=[1,2]" "Sum weights=[2,1]" \
 		UncertaintyWeighting "DWA period=50" FAMO GeometricMean
+
+alternating: env  ## Faster R-CNN in four steps against joint training, 3 seeds (about 1 hour)
+	$(PY) tools/make_demo_data.py
+	$(PY) tools/alternating_vs_joint.py lossweave::mmdet/alternating/faster-rcnn_demo.py --seeds 3
+
+turns: env  ## terms taking turns beside the half-weighted sum and single tasks (about 1 hour)
+	$(PY) tools/make_demo_data.py
+	$(PY) tools/turns.py --jobs 2 --also AutoLoss
 
 bench: env  ## the cost of every combiner beside the stock training step
 	$(PY) tools/benchmark.py
