@@ -1,4 +1,4 @@
-"""The command lines of the tools ``demo.py``, ``compare.py`` and ``benchmark.py``."""
+"""The command lines of the tools that run studies."""
 
 import argparse
 import shlex
@@ -12,8 +12,9 @@ from lossweave.studies.benchmark import DETECTORS, Benchmark, run_benchmark, val
 from lossweave.studies.boundaries import run_boundaries
 from lossweave.studies.compare import Comparison, Method, run_comparison
 from lossweave.studies.demo import DEFAULT_CONFIG, Demo, run_demo
+from lossweave.studies.short_runs import CONFIGS, ShortRuns, gradient_combiners, run_short_runs
 
-__all__ = ["benchmark", "compare", "demo"]
+__all__ = ["benchmark", "compare", "demo", "short_runs"]
 
 _DEMO = """\
 Train one small detector with several combiners, on the same data in the same order, and
@@ -80,6 +81,27 @@ examples:
   python tools/compare.py --methods Sum "Sum weights=[1,2]" "Sum weights=[1,4]" FAMO DWA
   python tools/compare.py --seeds 0 1 2 3 4 --jobs 2 --methods Sum "DWA period=50"
 """
+
+_SHORT_RUNS = """\
+Train the demo's three detectors for a few iterations with every combiner of gradients, or with
+those named, and see whether every training is finite and its losses fall.
+
+Finished trainings are kept when called again. The exit status is 1 where one is not finite,
+does not fall, or fails."""
+
+_SHORT_RUNS_EXAMPLES = """\
+what is written, in work_dirs/short_runs:
+  short_runs.md             a row per training, with short_runs.png
+  short_runs.json           every iteration's terms, seconds, versions, machine
+  <detector>/<combiner>/    the training's log
+
+examples:
+  python tools/short_runs.py
+      Sum and 13 combiners on 3 detectors, 100 iterations each; about 20 minutes on 2 CPU cores
+  python tools/short_runs.py --combiners MGDA PCGrad --detectors retinanet
+      two trainings
+  python tools/short_runs.py --boundary features --work-dir work_dirs/short_runs_features
+      the same at another boundary"""
 
 
 def _parser(description: str, epilog: str) -> argparse.ArgumentParser:
@@ -226,3 +248,47 @@ def compare(arguments: Sequence[str] | None = None) -> None:
             command=shlex.join(["python", "tools/compare.py", *given]),
         )
     )
+
+
+def short_runs(arguments: Sequence[str] | None = None) -> None:
+    """``tools/short_runs.py``: see its ``--help``.
+
+    Raises:
+        LossweaveError: wrong input, before anything is trained.
+        SystemExit: a training is not as it should be.
+    """
+    standard = ShortRuns()
+    parser = _parser(_SHORT_RUNS, _SHORT_RUNS_EXAMPLES)
+    parser.add_argument(
+        "--combiners",
+        nargs="+",
+        metavar="NAME",
+        help=f"(Sum and all that need gradients: {' '.join(gradient_combiners())})",
+    )
+    parser.add_argument(
+        "--detectors",
+        nargs="+",
+        choices=list(CONFIGS),
+        default=list(CONFIGS),
+        help=f"({' '.join(CONFIGS)})",
+    )
+    parser.add_argument(
+        "--iterations", type=int, default=standard.iterations, help="of a training (%(default)s)"
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=standard.batch_size, help="pictures (%(default)s)"
+    )
+    parser.add_argument(
+        "--boundary", metavar="WHERE", help="where gradients are combined (each combiner's own)"
+    )
+    parser.add_argument("--seed", type=int, default=standard.seed, help="(%(default)s)")
+    parser.add_argument("--work-dir", default=standard.work_dir, help="(%(default)s)")
+    parser.add_argument("--fresh", action="store_true", help="discard earlier trainings first")
+    args = vars(parser.parse_args(arguments))
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    args["combiners"] = tuple(args["combiners"]) if args["combiners"] else None
+    args["detectors"] = tuple(args["detectors"])
+    command = shlex.join(["python", "tools/short_runs.py", *given])
+    runs = run_short_runs(ShortRuns(command=command, **args))
+    if not all(run.good for run in runs):
+        sys.exit(1)
