@@ -182,3 +182,29 @@ def test_hooks_on_tensors_act_once() -> None:
     gradient_root(torch.zeros(()), terms, around, [x], Mean()).backward()
     torch.testing.assert_close(x.grad, torch.full((3,), (1.5 + 2 * 2.5) * 1.1**20))
     assert len(watched) >= 40
+
+
+class Doubled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return 2 * x
+
+    @staticmethod
+    def backward(ctx, grad):
+        return 2 * grad + 0 * ctx.saved_tensors[0]
+
+
+def test_functions_written_in_python_outlive_what_is_above_them() -> None:
+    x = torch.ones(3, requires_grad=True)
+    y = x
+    for number in range(40):
+        y = Doubled.apply(y) if number % 3 else 0.5 * y
+    terms = [y.sum(), (3 * y).sum()]
+    around = surroundings(terms, [])
+    assert len(around.passes) > 4
+    root = gradient_root(torch.zeros(()), terms, around, [x], Mean())
+    factor = 2.0**26 * 0.5**14
+    del y, terms, around
+    root.backward()
+    torch.testing.assert_close(x.grad, torch.full((3,), factor * (1.5 + 3 * 2.5)))

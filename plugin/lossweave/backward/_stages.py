@@ -100,7 +100,7 @@ def staged(
     if not order or any(wanted and begin[k] is None for k, wanted in enumerate(ends)):
         return unstaged(walks, ends)
     stage_of: dict[Any, int] = {}
-    cuts = [cut for cut in _chosen(order, children, walks) if _bare(cut, order, children)]
+    cuts = _chosen(order, children, walks)
     for stage, (start, end) in enumerate(zip([0, *cuts], [*cuts, len(order)], strict=True)):
         stage_of.update((node, stage) for node in order[start:end])
     count = len(cuts) + 1
@@ -233,17 +233,26 @@ def _chosen(
     )
     chosen: list[int] = []
     for cut in _cuts(order, children):
+        if cut != shared and cut - (chosen[-1] if chosen else 0) < distance:
+            continue
+        if not _bare(cut, order, children):
+            continue
         if cut == shared:
-            chosen = [cut]  # what is a single term's is released by its only pass anyway
-        elif cut - (chosen[-1] if chosen else 0) >= distance:
-            chosen.append(cut)
+            chosen = []  # what is a single term's is released by its only pass anyway
+        chosen.append(cut)
     return chosen
 
 
 def _bare(cut: int, order: Sequence[Any], children: Mapping[Any, Sequence[_Edge]]) -> bool:
-    """Whether no hook changes the gradients at a cut: asked with gradients that take no memory."""
+    """Whether the graph may be entered at a cut.
+
+    Not at a function written in Python: its node belongs to the graph above, and would go with
+    it. Nor where a hook changes the gradient; asked with gradients that take no memory.
+    """
     later = set(order[cut:])
     crossing = {e: None for node in order[:cut] for e in children[node] if e[0] in later}
+    if any(isinstance(node, torch._C._FunctionBase) for node, _ in crossing):
+        return False
     edges, grads = [], []
     for node, output in crossing:
         like = node._input_metadata[output]
