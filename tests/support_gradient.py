@@ -430,7 +430,7 @@ def long_cases() -> dict[str, tuple[str, str, Scenario]]:
         f"{case} {boundary} {number} long": (case, boundary, scenario)
         for case in CASES
         for number, (boundary, scenario) in enumerate(
-            [("parameters", zero), ("parameters", absent), ("features", zero)]
+            [("parameters", zero), ("features", absent)]
         )
     }
 
