@@ -10,10 +10,10 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10; do \
 PIP := $(PY) -m pip --disable-pip-version-check --quiet install
 TORCH := torch==2.11.0 torchvision==0.26.0
 
-.PHONY: help env demo compare alternating turns test lint bench clean
+.PHONY: help env demo compare alternating turns short-runs test lint bench clean
 
 help:  ## list the commands
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 env: $(VENV)/ready  ## make the environment in .venv, once (minutes; mmcv may have to compile)
 
@@ -49,6 +49,9 @@ alternating: env  ## Faster R-CNN in four steps against joint training, 3 seeds 
 turns: env  ## terms taking turns beside the half-weighted sum and single tasks (about 1 hour)
 	$(PY) tools/make_demo_data.py
 	$(PY) tools/turns.py --jobs 2 --also AutoLoss
+
+short-runs: env  ## every combiner of gradients for 100 iterations on three detectors (20 minutes)
+	$(PY) tools/short_runs.py
 
 bench: env  ## the cost of every combiner beside the stock training step
 	$(PY) tools/benchmark.py

@@ -382,6 +382,7 @@ def run(
             optimizer.step()
             optimizer.zero_grad()
     record["state"] = {k: v.clone() for k, v in model.state_dict().items()}
+    record["momentum"] = [s["momentum_buffer"].clone() for s in optimizer.state.values()]
     return record
 
 
@@ -422,13 +423,26 @@ def distributed_cases() -> dict[str, tuple[str, str, Scenario]]:
     }
 
 
+def long_cases() -> dict[str, tuple[str, str, Scenario]]:
+    """Twenty updates, with a term that is zero, as without positives, or absent on one rank."""
+    zero, absent = Scenario(zero="b", updates=20), Scenario(True, absent="c", updates=20)
+    return {
+        f"{case} {boundary} {number} long": (case, boundary, scenario)
+        for case in CASES
+        for number, (boundary, scenario) in enumerate(
+            [("parameters", zero), ("features", absent)]
+        )
+    }
+
+
 def work(rank: int, folder: str) -> None:
     """What each of the two processes does: all cases, one after the other."""
     torch.set_num_threads(1)
     dist.init_process_group(
         "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=WORLD
     )
-    records = {label: run(*case, rank) for label, case in distributed_cases().items()}
+    cases = {**distributed_cases(), **long_cases()}
+    records = {label: run(*case, rank) for label, case in cases.items()}
     torch.save(records, Path(folder) / f"rank{rank}.pt")
     dist.destroy_process_group()
 

@@ -16,6 +16,7 @@ from support_gradient import (
     Scenario,
     distributed_cases,
     expected,
+    long_cases,
     run,
     shard,
 )
@@ -55,6 +56,22 @@ def test_two_ranks(label: str, ranks: list[dict[str, Any]]) -> None:
     assert one["weights"] == other["weights"]
     for name, value in one["state"].items():
         assert torch.equal(value, other["state"][name]), name
+
+
+@pytest.mark.parametrize("label", long_cases())
+def test_two_ranks_stay_together_for_twenty_updates(label: str, ranks: Any) -> None:
+    one, other = (records[label] for records in ranks)
+    assert len(one["grads"]) == 20 and len(one["weights"]) == 20
+    assert one["weights"] == other["weights"]
+    assert one["state"].keys() == other["state"].keys()
+    for name, value in one["state"].items():
+        assert torch.equal(value, other["state"][name]), name
+        assert value.isfinite().all() or not name.startswith(("trunk", "neck", "head")), name
+    assert len(one["momentum"]) == len(list(Net().parameters()))
+    for mine, theirs in zip(one["momentum"], other["momentum"], strict=True):
+        assert torch.equal(mine, theirs)
+    start = Net().state_dict()
+    assert any(not torch.equal(one["state"][name], value) for name, value in start.items())
 
 
 @pytest.mark.parametrize("boundary", BOUNDARIES)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lossweave import distributed
 from lossweave.backward._graph import Point, reach
+from lossweave.backward._stages import Pass, run_pass, staged, unstaged
 from lossweave.errors import LossweaveError
 
 __all__ = ["Method", "Surroundings", "gradient_root", "surroundings"]
@@ -15,6 +16,9 @@ __all__ = ["Method", "Surroundings", "gradient_root", "surroundings"]
 #: Tensors are gathered up to this many elements before their inner products are taken and
 #: their rows are sent, so that many small ones cost as little as a few large ones.
 _BUCKET = 1 << 20
+#: Elements of a row that are in float64 at a time, on an accelerator and on a CPU, whose cache
+#: holds so many (on 3 million elements and 2 rows 3 ms, against 14 ms in pieces of a bucket).
+_PIECE = (_BUCKET, 1 << 16)
 
 
 class Method(Protocol):
@@ -43,11 +47,13 @@ class Surroundings(NamedTuple):
         boundary: the boundary's points that some term reaches.
         leaves: the leaf tensors that some term reaches without passing the boundary.
         terms: per term, the positions in ``(*boundary, *leaves)`` of what it reaches.
+        passes: how the terms are differentiated.
     """
 
     boundary: list[Point]
     leaves: list[Tensor]
     terms: list[list[int]]
+    passes: list[Pass]
 
     def unrelated(self) -> list[tuple[int, int]]:
         """Pairs of terms (both of which reach something) that have nothing in common."""
@@ -95,7 +101,9 @@ def surroundings(terms: Sequence[Tensor | None], boundary: Sequence[Point]) -> S
         sorted({*(place[n] for n in walk.cut), *(place[id(leaf)] for leaf in walk.leaves)})
         for walk in walks
     ]
-    return Surroundings(points, list(leaves.values()), reached)
+    # Above a boundary there is little to release, and less to be gained than the search takes.
+    passes = unstaged(walks, reached) if points else staged(terms, walks, reached, place)
+    return Surroundings(points, list(leaves.values()), reached, passes)
 
 
 def gradient_root(
@@ -109,13 +117,14 @@ def gradient_root(
     r"""A scalar whose backward combines the terms' gradients at a boundary.
 
     Backward runs one pass per term, from the term down to the boundary and to the leaves
-    above it, with the gradient that came in, so a loss scaler's factor and the division by
-    accumulated iterations reach every half-precision gradient. With :math:`J` the K rows over
+    above it (stage by stage, see :func:`~lossweave.backward._stages.staged`), with the gradient
+    that came in, so a loss scaler's factor and the division by accumulated iterations reach
+    every half-precision gradient. With :math:`J` the K rows over
     the boundary and over the leaves that two or more terms reach, divided by that factor, the
     Gramian :math:`G = J J^\top` is summed up tensor by tensor in float64; the method turns it
     into K weights, and each tensor gets :math:`\sum_k w_k g_k`. A leaf that one term reaches
     gets that term's gradient, as it is or weighted. What follows below the boundary is one
-    ordinary backward. The terms' graph is released with the last pass.
+    ordinary backward. The terms' graph is released with the last pass through each stage.
 
     With several ranks, rows of shared parameters are averaged over the ranks first; the
     Gramians of boundary tensors, which belong to a rank's own batch, are summed and divided
@@ -210,22 +219,16 @@ class _Job:
         return results
 
     def _differentiate(self, scale: Tensor) -> None:
-        wanted = self.around.terms
-        passes = [k for k, indexes in enumerate(wanted) if indexes]
-        for k in passes:
-            root = self.roots[k]
-            assert root is not None
-            grads = torch.autograd.grad(
-                root,
-                [self.places[i] for i in wanted[k]],
-                grad_outputs=scale.to(root.dtype).expand_as(root),
-                retain_graph=self.retain or k != passes[-1],
-                allow_unused=True,
-            )
-            self.roots[k] = None
-            for i, grad in zip(wanted[k], grads, strict=True):
-                if grad is not None:
-                    self.rows[i][k] = grad.to_dense() if grad.is_sparse else grad
+        held: dict[Any, Tensor] = {}
+        self.around.passes.reverse()
+        while self.around.passes:  # what a pass holds of the graph goes with it
+            one = self.around.passes.pop()
+            root = self.roots[one.term]
+            if one.root:
+                self.roots[one.term] = None
+            for i, grad in run_pass(one, root, scale, held, self.places, self.retain):
+                self.rows[i][one.term] = grad.to_dense() if grad.is_sparse else grad
+            del one, root
         self.roots = []
 
     def _agree(self, device: torch.device) -> tuple[dict[int, list[int]], dict[int, float]]:
@@ -266,11 +269,11 @@ class _Job:
         options: dict[str, Any] = {"dtype": torch.float64, "device": scale.device}
         total = torch.zeros(size, size, **options)
         for bucket in self._buckets(list(shared)):
-            total += _inner_products(self._stacked(bucket, average=True))
+            total += _inner_products(self._flat(bucket, average=True))
         total /= self.ranks  # equal on all ranks; the sum below gives it back, with equal bits
         own = torch.zeros_like(total)
         for bucket in self._buckets(range(len(self.around.boundary))):
-            own += _inner_products(self._stacked(bucket, average=False))
+            own += _inner_products(self._flat(bucket, average=False))
         total = distributed.sum_(total + own / self.ranks**2)
         return (total / scale.double().square()).cpu()
 
@@ -291,8 +294,8 @@ class _Job:
         if bucket:
             yield bucket
 
-    def _stacked(self, bucket: Sequence[int], average: bool) -> Tensor:
-        """The terms' rows over some tensors, shape (K, n); averaged over the ranks on demand."""
+    def _flat(self, bucket: Sequence[int], average: bool) -> Sequence[Tensor]:
+        """The terms' K rows over some tensors, flat; averaged over the ranks on demand."""
         likes = [self._like(i) for i in bucket]
         rows = []
         for k in range(self.count):
@@ -301,9 +304,9 @@ class _Job:
                 grad = self.rows[i].get(k) if i >= 0 else None
                 parts.append(torch.zeros_like(like).flatten() if grad is None else grad.flatten())
             rows.append(torch.cat(parts) if len(parts) > 1 else parts[0])
-        stacked = torch.stack(rows)
         if not average or self.ranks == 1:
-            return stacked
+            return rows
+        stacked = torch.stack(rows)
         distributed.average_(stacked)
         start = 0
         for i, like in zip(bucket, likes, strict=True):
@@ -312,7 +315,7 @@ class _Job:
                     part = stacked[k, start : start + like.numel()]
                     self.rows[i][k] = part.view(like.shape)
             start += like.numel()
-        return stacked
+        return stacked.unbind()
 
     def _combined(
         self,
@@ -330,21 +333,26 @@ class _Job:
         else:
             weighted = key is not None or self.method.private == "weighted"
             precise = torch.promote_types(like.dtype, torch.float32)
+            own = False  # autograd may have handed out one tensor twice: nothing is added to it
             for k in sorted(rows):
                 grad = rows.pop(k).to(precise)
-                if total is None:  # a new tensor: autograd may have handed out one twice
-                    total = grad * weights[k] if weighted else grad
+                weight = weights[k] if weighted else 1.0
+                if total is None:
+                    total, own = (grad * weight, True) if weighted else (grad, False)
                 else:
-                    total = total.add(grad, alpha=weights[k] if weighted else 1.0)
+                    total = total.add_(grad, alpha=weight) if own else total.add(grad, alpha=weight)
+                    own = True
         if total is None:
             return None
         return (total if share == 1.0 else total * share).to(like.dtype)
 
 
-def _inner_products(rows: Tensor) -> Tensor:
-    """``rows @ rows.T`` in float64, piece by piece: no tensor-wide copy in double, no TF32."""
-    total = torch.zeros(len(rows), len(rows), dtype=torch.float64, device=rows.device)
-    for piece in rows.split(_BUCKET, dim=1):
-        exact = piece.double()
+def _inner_products(rows: Sequence[Tensor]) -> Tensor:
+    """Of K flat rows with each other, in float64, piece by piece: no tensor-wide copy in double,
+    no TF32."""
+    like = rows[0]
+    total = torch.zeros(len(rows), len(rows), dtype=torch.float64, device=like.device)
+    for piece in zip(*(row.split(_PIECE[like.device.type == "cpu"]) for row in rows), strict=True):
+        exact = torch.stack(piece).double()
         total += exact @ exact.T
     return total

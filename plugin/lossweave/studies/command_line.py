@@ -1,4 +1,4 @@
-"""The command lines of the tools of this package's studies."""
+"""The command lines of the tools that run studies."""
 
 import argparse
 import shlex
@@ -14,10 +14,11 @@ from lossweave.studies.benchmark import DETECTORS, Benchmark, run_benchmark, val
 from lossweave.studies.boundaries import run_boundaries
 from lossweave.studies.compare import Comparison, run_comparison
 from lossweave.studies.demo import DEFAULT_CONFIG, Demo, run_demo
+from lossweave.studies.short_runs import CONFIGS, ShortRuns, gradient_combiners, run_short_runs
 from lossweave.studies.trainings import Method
 from lossweave.studies.turns import Turns, run_turns
 
-__all__ = ["alternating_vs_joint", "benchmark", "compare", "demo", "turns"]
+__all__ = ["alternating_vs_joint", "benchmark", "compare", "demo", "short_runs", "turns"]
 
 _DEMO = """\
 Train one small detector with several combiners, on the same data in the same order, and
@@ -84,6 +85,27 @@ examples:
   python tools/compare.py --methods Sum "Sum weights=[1,2]" "Sum weights=[1,4]" FAMO DWA
   python tools/compare.py --seeds 0 1 2 3 4 --jobs 2 --methods Sum "DWA period=50"
 """
+
+_SHORT_RUNS = """\
+Train the demo's three detectors for a few iterations with every combiner of gradients, or with
+those named, and see whether every training is finite and its losses fall.
+
+Finished trainings are kept when called again. The exit status is 1 where one is not finite,
+does not fall, or fails."""
+
+_SHORT_RUNS_EXAMPLES = """\
+what is written, in work_dirs/short_runs:
+  short_runs.md             a row per training, with short_runs.png
+  short_runs.json           every iteration's terms, seconds, versions, machine
+  <detector>/<combiner>/    the training's log
+
+examples:
+  python tools/short_runs.py
+      Sum and 13 combiners on 3 detectors, 100 iterations each; about 20 minutes on 2 CPU cores
+  python tools/short_runs.py --combiners MGDA PCGrad --detectors retinanet
+      two trainings
+  python tools/short_runs.py --boundary features --work-dir work_dirs/short_runs_features
+      the same at another boundary"""
 
 
 _TURNS = """\
@@ -188,9 +210,8 @@ def demo(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--work-dir", default=standard.work_dir, help="(%(default)s)")
     parser.add_argument("--fresh", action="store_true", help="discard earlier trainings first")
     args = parser.parse_args(arguments)
-    given = list(sys.argv[1:] if arguments is None else arguments)
     options = {**vars(args), "combiners": tuple(args.combiners)}
-    run_demo(Demo(command=shlex.join(["python", "tools/demo.py", *given]), **options))
+    run_demo(Demo(command=_command("demo", arguments), **options))
 
 
 def benchmark(arguments: Sequence[str] | None = None) -> None:
@@ -239,8 +260,7 @@ def benchmark(arguments: Sequence[str] | None = None) -> None:
         "--work-dir", help=f"({standard.work_dir}; with --boundaries work_dirs/boundaries)"
     )
     args = vars(parser.parse_args(arguments))
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    command = shlex.join(["python", "tools/benchmark.py", *given])
+    command = _command("benchmark", arguments)
     boundaries = args.pop("boundaries")
     if boundaries:
         if args["threads"]:
@@ -271,7 +291,6 @@ def compare(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--methods", nargs="+", required=True, metavar="METHOD")
     _add_trainings(parser, Comparison.work_dir)
     args = parser.parse_args(arguments)
-    given = list(sys.argv[1:] if arguments is None else arguments)
     run_comparison(
         Comparison(
             methods=tuple(Method.parse(text) for text in args.methods),
@@ -280,9 +299,51 @@ def compare(arguments: Sequence[str] | None = None) -> None:
             work_dir=args.work_dir,
             jobs=args.jobs,
             options=tuple(args.cfg_options),
-            command=shlex.join(["python", "tools/compare.py", *given]),
+            command=_command("compare", arguments),
         )
     )
+
+
+def short_runs(arguments: Sequence[str] | None = None) -> None:
+    """``tools/short_runs.py``: see its ``--help``.
+
+    Raises:
+        LossweaveError: wrong input, before anything is trained.
+        SystemExit: a training is not as it should be.
+    """
+    standard = ShortRuns()
+    parser = _parser(_SHORT_RUNS, _SHORT_RUNS_EXAMPLES)
+    parser.add_argument(
+        "--combiners",
+        nargs="+",
+        metavar="NAME",
+        help=f"(Sum and all that need gradients: {' '.join(gradient_combiners())})",
+    )
+    parser.add_argument(
+        "--detectors",
+        nargs="+",
+        choices=list(CONFIGS),
+        default=list(CONFIGS),
+        help=f"({' '.join(CONFIGS)})",
+    )
+    parser.add_argument(
+        "--iterations", type=int, default=standard.iterations, help="of a training (%(default)s)"
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=standard.batch_size, help="pictures (%(default)s)"
+    )
+    parser.add_argument(
+        "--boundary", metavar="WHERE", help="where gradients are combined (each combiner's own)"
+    )
+    parser.add_argument("--seed", type=int, default=standard.seed, help="(%(default)s)")
+    parser.add_argument("--work-dir", default=standard.work_dir, help="(%(default)s)")
+    parser.add_argument("--fresh", action="store_true", help="discard earlier trainings first")
+    args = vars(parser.parse_args(arguments))
+    args["combiners"] = tuple(args["combiners"]) if args["combiners"] else None
+    args["detectors"] = tuple(args["detectors"])
+    runs = run_short_runs(ShortRuns(command=_command("short_runs", arguments), **args))
+    if not all(run.good for run in runs):
+        sys.exit(1)
 
 
 def turns(arguments: Sequence[str] | None = None) -> None:

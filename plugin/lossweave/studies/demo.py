@@ -34,7 +34,7 @@ from lossweave.studies.record import RunRecord, read_run
 from lossweave.studies.report import comparison_table, write_report
 from lossweave.studies.sheet import draw_sheet
 
-__all__ = ["DEFAULT_CONFIG", "Demo", "run_demo"]
+__all__ = ["DEFAULT_CONFIG", "Demo", "ensure_data", "run_demo", "stretched"]
 
 DEFAULT_CONFIG = "lossweave::mmdet/demo/retinanet_demo.py"
 _FINISHED = "run.json"
@@ -84,7 +84,7 @@ def run_demo(demo: Demo) -> list[RunRecord]:
     """
     started = time.perf_counter()
     plans = _plan(demo)
-    data = _ensure_data(plans[0].cfg)
+    data = ensure_data(plans[0].cfg)
     runs = [_train(plan, f"[{i}/{len(plans)}]") for i, plan in enumerate(plans, start=1)]
     _write(demo, plans, runs, data)
     print(f"\n{comparison_table(runs)}\n")
@@ -188,7 +188,7 @@ def _overrides(demo: Demo, cfg: Config, folder: Path) -> dict[str, Any]:
     if iterations != loop["max_iters"]:
         stretch = iterations / int(loop["max_iters"])
         own["param_scheduler"] = [
-            _stretched(_plain(scheduler), stretch) for scheduler in cfg.get("param_scheduler") or []
+            stretched(_plain(scheduler), stretch) for scheduler in cfg.get("param_scheduler") or []
         ]
     if demo.data_root is not None:
         _move_data(own, cfg, demo.data_root)
@@ -217,7 +217,13 @@ def _backends(cfg: Config) -> list[dict[str, Any]]:
     return backends
 
 
-def _stretched(scheduler: dict[str, Any], factor: float) -> dict[str, Any]:
+def stretched(scheduler: dict[str, Any], factor: float) -> dict[str, Any]:
+    """A scheduler's config with what counts iterations multiplied by a factor. In place.
+
+    Example:
+        >>> stretched(dict(type="LinearLR", by_epoch=False, begin=0, end=100), 0.2)["end"]
+        20
+    """
     if not scheduler.get("by_epoch", True):
         for key in ("begin", "end", "T_max", "total_steps"):
             if isinstance(scheduler.get(key), int) and scheduler[key] > 0:
@@ -259,8 +265,12 @@ def _plain(value: Any) -> Any:
 # ----------------------------------------------------------------------------- running
 
 
-def _ensure_data(cfg: Config) -> str:
-    """Make the demo data where the config looks for it and nothing is; say what it is."""
+def ensure_data(cfg: Config) -> str:
+    """Make the demo data where the config looks for it and nothing is; say what it is.
+
+    Raises:
+        LossweaveError: the data cannot be made there.
+    """
     dataset = cfg.train_dataloader.dataset
     root = Path(dataset.data_root)
     if not (root / dataset.ann_file).is_file():

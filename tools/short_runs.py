@@ -1,0 +1,13 @@
+"""Train every combiner of gradients for a few iterations; ``--help`` has examples."""
+
+import os
+
+# Threads that wait without spinning, decided before torch is loaded: where something else runs
+# on the same cores, spinning makes an iteration several times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from lossweave.mmdet.command_line import run
+from lossweave.studies.command_line import short_runs
+
+if __name__ == "__main__":
+    run(short_runs)
