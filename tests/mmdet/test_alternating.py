@@ -1,6 +1,5 @@
 """Training in stages: resumed, frozen, recorded, and ending in an ordinary detector."""
 
-import gc
 import json
 import runpy
 import sys
@@ -12,7 +11,7 @@ import mmdet
 import numpy as np
 import pytest
 import torch
-from alternating_toy import STAGES, alternating_config, train_stages, weights
+from alternating_toy import STAGES, alternating_config, quick, train_stages, weights
 from mmengine.config import Config
 from mmengine.registry import MODELS, TRANSFORMS, init_default_scope
 from mmengine.runner import Runner
@@ -32,14 +31,8 @@ BELOW = ("backbone", "neck")
 
 @pytest.fixture(scope="module", autouse=True)
 def _quick() -> Iterator[None]:
-    """Without what takes most of the time of so small trainings, which says nothing here."""
-    gc.collect()
-    gc.freeze()  # each data set collects garbage as it is built
-    with pytest.MonkeyPatch.context() as patch:
-        # and every Runner and checkpoint lays out its config's text prettily
-        patch.setattr("yapf.yapflib.yapf_api.FormatCode", lambda text, **_: (text, True))
+    with quick():
         yield
-    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")

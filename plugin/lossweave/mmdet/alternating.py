@@ -448,8 +448,8 @@ class AlternatingRunner:
         )
         if get_rank() == 0:
             meta = torch.load(self._folder(roi) / "final.pth", weights_only=False)["meta"]
-            order = _load(self._initial())
             state = {**first, **second}
+            order = _load(self.work_dir / "initial.pth")
             _save(path, {name: state[name] for name in order}, meta)
         barrier()
         return path
