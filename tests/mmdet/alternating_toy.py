@@ -1,10 +1,14 @@
 """A staged training of the shrunk Faster R-CNN: a second or two a stage."""
 
+import gc
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
@@ -63,6 +67,18 @@ def alternating_config(data: Path, work_dir: Path, **overrides: Any) -> Config:
     cfg.default_hooks.checkpoint.interval = 2
     cfg.merge_from_dict({k.replace("__", "."): v for k, v in overrides.items()})
     return cfg
+
+
+@contextmanager
+def quick() -> Iterator[None]:
+    """Without what takes most of the time of so small trainings, which says nothing here."""
+    gc.collect()
+    gc.freeze()  # each data set collects garbage as it is built
+    with pytest.MonkeyPatch.context() as patch:
+        # and every Runner and checkpoint lays out its config's text prettily
+        patch.setattr("yapf.yapflib.yapf_api.FormatCode", lambda text, **_: (text, True))
+        yield
+    gc.unfreeze()
 
 
 def train_stages(cfg: Config, resume: bool = False) -> TrainingRecord:

@@ -1,6 +1,5 @@
 """Training in stages: resumed, frozen, recorded, and ending in an ordinary detector."""
 
-import gc
 import json
 import runpy
 import sys
@@ -12,7 +11,7 @@ import mmdet
 import numpy as np
 import pytest
 import torch
-from alternating_toy import STAGES, alternating_config, train_stages, weights
+from alternating_toy import STAGES, alternating_config, quick, train_stages, weights
 from mmengine.config import Config
 from mmengine.registry import MODELS, TRANSFORMS, init_default_scope
 from mmengine.runner import Runner
@@ -22,7 +21,7 @@ from toy import toy_config
 from lossweave.alternating import TrainingRecord
 from lossweave.alternating.proposals import ProposalFile
 from lossweave.errors import LossweaveError
-from lossweave.mmdet import alternating_passes
+from lossweave.mmdet import VGG, VGGBBoxHead, alternating_passes
 from lossweave.mmdet.alternating import AlternatingRunner
 from lossweave.mmdet.alternating_configs import stage_config
 from lossweave.paths import resolve_config
@@ -32,14 +31,8 @@ BELOW = ("backbone", "neck")
 
 @pytest.fixture(scope="module", autouse=True)
 def _quick() -> Iterator[None]:
-    """Without what takes most of the time of so small trainings, which says nothing here."""
-    gc.collect()
-    gc.freeze()  # each data set collects garbage as it is built
-    with pytest.MonkeyPatch.context() as patch:
-        # and every Runner and checkpoint lays out its config's text prettily
-        patch.setattr("yapf.yapflib.yapf_api.FormatCode", lambda text, **_: (text, True))
+    with quick():
         yield
-    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")
@@ -367,6 +360,60 @@ def test_stops_after_step_2_with_a_combiner(make) -> None:
     record = train_stages(cfg)
     assert [s.name for s in record.stages] == ["rpn1", "rcnn1"] and record.unified is None
     assert set(record.stages[-1].metrics) == {"AP", "AP50"}
+
+
+def test_stages_of_ones_own(make) -> None:
+    """A part of a part frozen, one term alone, all parts at once, and an RPN as the last."""
+    below, budget = dict.fromkeys(BELOW, "initial"), dict(iterations=2, batch_size=2)
+    head = dict(rpn_head="initial")
+    stages = [
+        dict(
+            name="a", trained=[*BELOW, "rpn_head"], frozen=["backbone.layer4"], terms=["rpn_cls"],
+            init=below | head, budget=budget,
+        ),
+        dict(
+            name="b", trained=[*BELOW, "rpn_head", "roi_head"], budget=budget,
+            init=dict.fromkeys((*BELOW, "rpn_head"), "a") | dict(roi_head="initial"),
+        ),
+        dict(
+            name="c", trained=["rpn_head"], frozen=BELOW, budget=budget,
+            init=dict.fromkeys((*BELOW, "rpn_head"), "b"),
+        ),
+    ]  # fmt: skip
+    cfg = make(schedule__type="stages", evaluation__recall=[10])
+    cfg.schedule = dict(type="stages", stages=stages)
+    record = train_stages(cfg)
+    assert set(record.stages[0].curve[-1].losses) == {"rpn_cls"}
+    assert record.unified is not None and set(record.unified.metrics) == {"AP", "AP50", "AR@10"}
+    folder = Path(cfg.work_dir)
+    first, a = weights(folder / "initial.pth"), weights(folder / "a" / "final.pth")
+    same = {n for n in a if torch.equal(first[n], a[n])}
+    assert {n for n in a if n.startswith("backbone.layer4")} <= same
+    assert "rpn_head.rpn_reg.weight" in same and "rpn_head.rpn_cls.weight" not in same
+    unified, b, c = (weights(folder / p) for p in ("unified.pth", "b/final.pth", "c/final.pth"))
+    for name, tensor in unified.items():
+        assert torch.equal(tensor, c[name] if name.startswith("rpn_head") else b[name])
+
+
+def test_vgg_keeps_its_first_blocks_and_takes_a_classifiers_layers(tmp_path: Path) -> None:
+    net = VGG(depth=11, frozen_stages=2)
+    frozen = {n for n, p in net.train().named_parameters() if not p.requires_grad}
+    assert frozen == {f"features.{i}.{n}" for i in (0, 3) for n in ("weight", "bias")}
+    state = {
+        f"classifier.{index}.{name}": torch.rand(shape)
+        for index, wide in ((0, 16), (3, 8))
+        for name, shape in (("weight", (8, wide)), ("bias", (8,)))
+    }
+    torch.save(state, tmp_path / "vgg.pth")
+    head = VGGBBoxHead(
+        classifier=str(tmp_path / "vgg.pth"), in_channels=4, fc_out_channels=8, roi_feat_size=2,
+        num_classes=3,
+    )  # fmt: skip
+    head.init_weights()
+    for layer, index in zip(head.shared_fcs, (0, 3), strict=True):
+        assert torch.equal(layer.weight, state[f"classifier.{index}.weight"])
+        assert torch.equal(layer.bias, state[f"classifier.{index}.bias"])
+    assert head(torch.rand(2, 4, 2, 2))[0].shape == (2, 4)
 
 
 def test_the_stock_tool_runs_it(make, tmp_path: Path, monkeypatch) -> None:

@@ -1,7 +1,8 @@
 """Training in stages under MMDetection: ``runner_type='lossweave.AlternatingRunner'``.
 
 Every stage is an ordinary Runner in a folder of its own. What is done is known from the files
-that it has left, so a training goes on wherever it was stopped::
+that it has left, so a training goes on wherever it was stopped, to the same weights bit for bit
+(on a GPU as far as its kernels repeat; ``randomness=dict(deterministic=True)`` asks for it)::
 
     work_dir/initial.pth              the seed's first weights, of the whole detector
     work_dir/<stage>/initial.pth      what the stage starts from
@@ -87,8 +88,11 @@ class AlternatingRunner:
         proposals = dict(max_per_img=2000)          # what is missing is the paper's
         evaluation = dict(split='val', stages=True, recall=[100, 300, 1000])
 
-    The rest of the config is that of the detector's ordinary training. Validation and testing
-    with such a config are the ordinary ones of the detector.
+    The rest of the config is that of the detector's ordinary training; a combiner in it works on
+    each stage's own terms, and starts anew with the stage. Validation and testing with such a
+    config are the ordinary ones of the detector. The seed is ``randomness.seed``, 0 without one:
+    it decides the first weights, which all stages and joint training share, and with the number
+    of the stage the order of its data and its sampling.
 
     Args:
         cfg: the config, with a ``work_dir``.
@@ -177,10 +181,6 @@ class AlternatingRunner:
                 "another --work-dir"
             )
         barrier()
-        self.work_dir.mkdir(parents=True, exist_ok=True)
-        if get_rank() == 0:
-            name = Path(cfg.filename).name if cfg.filename else "config.py"
-            cfg.dump(str(self.work_dir / name))
 
     def _open_record(self) -> TrainingRecord:
         options = self.settings.options(self.cfg)
@@ -209,6 +209,10 @@ class AlternatingRunner:
         if record.seed != self.seed:
             raise LossweaveError(f"{self.work_dir} holds a training of seed {record.seed}")
         self.record = record
+        self.work_dir.mkdir(parents=True, exist_ok=True)
+        if get_rank() == 0:
+            name = Path(self.cfg.filename).name if self.cfg.filename else "config.py"
+            self.cfg.dump(str(self.work_dir / name))
         self._save_record()
         return record
 
@@ -309,7 +313,8 @@ class AlternatingRunner:
             runner.train()
         except BaseException:
             hook.write()
-            self._save_record()
+            if get_rank() == 0 and self.record is not None:
+                self.record.save(self.work_dir)  # the other processes may be elsewhere
             raise
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         state = _of_parts(model.state_dict())
@@ -320,9 +325,10 @@ class AlternatingRunner:
             digest({name: state[name] for name in frozen}),
             f"stage {stage.name!r}",
         )
+        self._save_record()  # first: a stage with an end is not trained, so not measured, again
         if get_rank() == 0:
             _save(final, state, self._meta(runner))
-        self._save_record()
+        barrier()
         del runner, model
         gc.collect()
 
@@ -440,16 +446,17 @@ class AlternatingRunner:
         if not _missing(path):
             return path
         first, second = (_load(self._folder(s) / "final.pth") for s in (rpn, roi))
-        common = first.keys() & second.keys()
+        below = [name for name in first if not _within(name, ("rpn_head", "roi_head"))]
         unchanged(
-            digest({name: first[name] for name in common}),
-            digest({name: second[name] for name in common}),
-            f"{rpn.name!r} and {roi.name!r} share their backbone, but",
+            digest({name: first[name] for name in below}),
+            digest({name: second[name] for name in below}),
+            f"{rpn.name!r} and {roi.name!r} share what is below their heads, but",
         )
         if get_rank() == 0:
             meta = torch.load(self._folder(roi) / "final.pth", weights_only=False)["meta"]
-            order = _load(self._initial())
-            state = {**first, **second}
+            heads = {n: first[n] for n in first if _within(n, ("rpn_head",))}
+            state = {**second, **heads}
+            order = _load(self.work_dir / "initial.pth")
             _save(path, {name: state[name] for name in order}, meta)
         barrier()
         return path
