@@ -1,5 +1,9 @@
 """Training in stages: the 4-step schedule, freezing, proposals and the record. No framework."""
 
+from lossweave.alternating.four_step import build_schedule, four_step, joint
+from lossweave.alternating.freezing import FrozenGuard, drop_frozen, freeze
+from lossweave.alternating.proposals import ProposalFile, ProposalWriter
+from lossweave.alternating.recall import average_recall
 from lossweave.alternating.record import (
     CurvePoint,
     ProposalPass,
@@ -7,11 +11,24 @@ from lossweave.alternating.record import (
     TrainingRecord,
     UnifiedRecord,
 )
+from lossweave.alternating.stages import Budget, Schedule, Stage
 
 __all__ = [
+    "Budget",
     "CurvePoint",
+    "FrozenGuard",
+    "ProposalFile",
     "ProposalPass",
+    "ProposalWriter",
+    "Schedule",
+    "Stage",
     "StageRecord",
     "TrainingRecord",
     "UnifiedRecord",
+    "average_recall",
+    "build_schedule",
+    "drop_frozen",
+    "four_step",
+    "freeze",
+    "joint",
 ]
