@@ -17,14 +17,15 @@ help:  ## list the commands
 
 env: $(VENV)/ready  ## make the environment in .venv, once (minutes; mmcv may have to compile)
 
-$(VENV)/ready: setup.py
+$(VENV)/ready: setup.py tools/install_detectron2.py
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.10 to 3.12 found; make env PYTHON=..."; exit 2; }
 	@echo "making the environment in $(VENV) (once; needs about 8 GB of disk)"
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --upgrade pip 'setuptools<82' wheel ninja psutil packaging
 	$(PIP) $(TORCH)
 	$(PIP) --no-build-isolation $(TORCH) onedl-mmcv==2.3.6
-	$(PIP) --no-build-isolation $(TORCH) -e '.[mmdet,demo,test]'
+	$(PIP) --no-build-isolation $(TORCH) -e '.[mmdet,detectron2,demo,test]'
+	$(PY) tools/install_detectron2.py
 	@touch $@
 
 demo: env  ## train a small detector with the sum and with a learned weighting, and compare

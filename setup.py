@@ -17,7 +17,9 @@ MMDET = [
     "onedl-mmdetection==3.5.1",
     "setuptools<82",  # mmengine imports pkg_resources, which 82 removed
 ]
-DETECTRON2 = [  # what detectron2 needs; itself it is installed from its own repository
+DETECTRON2 = [
+    # What detectron2 needs. Itself it is in no registry as a package that installs: it comes from
+    # its own repository, or by tools/install_detectron2.py without its compiled operators.
     "fvcore",
     "iopath",
     "omegaconf",
@@ -26,6 +28,9 @@ DETECTRON2 = [  # what detectron2 needs; itself it is installed from its own rep
     "tabulate",
     "cloudpickle",
     "pycocotools",
+    "tensorboard",
+    "matplotlib",
+    "pillow",
     "setuptools<82",
 ]
 # 0.18: weightings of gradients are its own, called (as the oracles in the tests) by its signatures.

@@ -28,7 +28,7 @@ the R-CNN detectors. A detectron2 that is there already is used and left alone; 
 Otherwise the source package {SOURCE} is downloaded and its Python part installed. It comes without
 its compiled operators: their place is taken by a module that says so in one line when a rotated
 box or a deformable convolution asks for one. Names that Pillow and numpy have removed since are
-replaced by today's. What detectron2 itself needs comes with: pip install 'lossweave[detectron2]'."""
+replaced by today's. What detectron2 itself needs: pip install 'lossweave[detectron2]'."""
 
 _EPILOG = """\
 examples:

@@ -51,12 +51,15 @@ class LossCombination(nn.Module):
             non-finite loss, value or weight: weights, momentum and combiner state stay as
             they were on every rank. It costs one reduced flag and one synchronisation an
             iteration. (BatchNorm statistics were updated by the forward pass.)
-        hook_line: the line that adds the framework's hook to a config, for messages.
+        hook_line: where the framework's hook is added and how, for messages, e.g. "to the
+            config: default_hooks = ...".
 
     Raises:
         LossweaveError: an unknown option.
     """
 
+    #: What helps where a loss is not finite.
+    ADVICE = "lower the learning rate, clip gradients, or set on_nonfinite='skip'"
     window_skipped: Tensor
 
     def __init__(
@@ -80,6 +83,8 @@ class LossCombination(nn.Module):
         self.on_nonfinite = on_nonfinite
         self.hook_line = hook_line
         self.say: Callable[[str], None] = _LOGGER.info
+        #: Whether the framework's hook serves this combination.
+        self.hooked = False
         self._progress: Progress | None = None
         self._calls = 0
         self._checked = False
@@ -152,9 +157,16 @@ class LossCombination(nn.Module):
 
     # ------------------------------------------------------------------------ the step
 
-    def set_progress(self, progress: Progress) -> None:
-        """Called by the framework's hook before every training iteration."""
+    def set_progress(self, progress: Progress, hooked: bool = True) -> None:
+        """Where the training stands, before every training iteration.
+
+        Args:
+            progress: the position of the iteration.
+            hooked: whether the framework's hook says so; an adapter that reads it elsewhere
+                gives False, and combiners that need the hook are refused.
+        """
         self._progress = progress
+        self.hooked = hooked
 
     def forward(
         self,
@@ -447,6 +459,45 @@ class LossCombination(nn.Module):
         combiner = self.node.combiner
         return combiner.measures() if isinstance(combiner, GradientCombiner) else {}
 
+    def logged(self, suffix: str = "") -> dict[str, float]:
+        """What the logs get: ``term_NAME`` and ``weight_NAME``, and a combiner's own measures.
+
+        Synchronises.
+
+        Args:
+            suffix: added to every name, where a model has several combinations.
+        """
+        values = {}
+        for term, found in self.last().items():
+            name = term.replace(".", "_") + suffix
+            values[f"term_{name}"] = found["value"]
+            values[f"weight_{name}"] = found["weight"]
+        for name, measure in self.gradient_measures().items():
+            values[name + suffix] = measure
+        return values
+
+    def describe(self, values: Mapping[str, float], total: str) -> str:
+        """Words for losses that are not finite.
+
+        Args:
+            values: these losses by the names in the framework's log.
+            total: the name there of what was optimised.
+
+        Example:
+            >>> build_combination("Max").describe({"loss_cls": float("nan")}, "loss")
+            "loss_cls (term 'cls') is nan"
+        """
+        raw = [name for name in values if name != total] or list(values)
+        assigned = self.terms.assign(raw).entries
+        term = {n: t for t, names in zip(self.names, assigned, strict=True) for n in names}
+        what = ", ".join(
+            f"{name}{f' (term {term[name]!r})' if name in term else ''} is {values[name]}"
+            for name in raw
+        )
+        if raw == [total]:
+            what += f"; the terms are finite, their combination by {self.label} is not"
+        return what
+
     def held(self, parameters: Iterable[Tensor]) -> list[Tensor]:
         """The parameters that only inactive terms reach, on any rank, in this update.
 
@@ -504,7 +555,7 @@ class LossCombination(nn.Module):
             )
         elif extra and self.extra == "error":
             raise LossweaveError(f"no term claims the losses {list(extra)} (extra='error')")
-        if self._progress is None:
+        if not self.hooked:
             self._check_hook()
         self._checked = True
 
@@ -513,13 +564,12 @@ class LossCombination(nn.Module):
         who = "on_nonfinite='skip'" if skip else ""
         who = next((type(c).__name__ for c in self.combiners if c.needs_hook), who)
         if who:
-            raise LossweaveError(
-                f"{who} needs the lossweave hook; add to the config: {self.hook_line}"
-            )
-        if any(c.learns or c.scheduled for c in self.combiners):
+            raise LossweaveError(f"{who} needs the lossweave hook; add {self.hook_line}")
+        counts = any(c.learns or c.scheduled for c in self.combiners)
+        if counts and self._progress is None:
             self.say(
                 "without the lossweave hook every training forward counts as one optimizer "
-                f"update, and resuming is not exact; add to the config: {self.hook_line}"
+                f"update, and resuming is not exact; add {self.hook_line}"
             )
 
     def extra_repr(self) -> str:

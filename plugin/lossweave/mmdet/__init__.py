@@ -13,7 +13,7 @@ from lossweave.mmdet.alternating_hooks import (
 from lossweave.mmdet.alternating_transforms import LoadFixedProposals
 from lossweave.mmdet.backbone import EfficientNetLite0
 from lossweave.mmdet.detector import CombinedLossDetector, CombinedLossMixin, combined_class
-from lossweave.mmdet.draws import SeededBatch, SeededBatchSampler
+from lossweave.mmdet.draws import SeededBatchSampler
 from lossweave.mmdet.hook import CombinerHook
 from lossweave.mmdet.interrupt import SaveOnInterruptHook
 from lossweave.mmdet.loops import EpochBasedTrainLoop, IterBasedTrainLoop
@@ -34,7 +34,6 @@ __all__ = [
     "LoadFixedProposals",
     "SSDHead",
     "SaveOnInterruptHook",
-    "SeededBatch",
     "SeededBatchSampler",
     "StageDetector",
     "StageRecordHook",

@@ -137,7 +137,8 @@ def CombinedLossDetector(
             default_hooks = dict(lossweave=dict(type='lossweave.CombinerHook'))
     """
     base = _resolve(base_detector) if isinstance(base_detector, str) else base_detector
-    options: dict[str, Any] = dict(extra=extra, on_nonfinite=on_nonfinite, hook_line=HOOK_LINE)
+    where = f"to the config: {HOOK_LINE}"
+    options: dict[str, Any] = dict(extra=extra, on_nonfinite=on_nonfinite, hook_line=where)
     # Wrong options end here, before the detector is built.
     boundary = build_combination(combiner, terms, **options).boundary
     caught = boundary is not None and boundary.needs_forward

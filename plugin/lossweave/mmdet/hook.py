@@ -16,8 +16,9 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 
 from lossweave.combination import LossCombination
+from lossweave.draws import seed_main
 from lossweave.errors import LossweaveError
-from lossweave.mmdet.draws import SeededBatchSampler, seed_from
+from lossweave.mmdet.draws import SeededBatchSampler
 from lossweave.mmdet.held_out import HeldOut
 from lossweave.progress import Progress
 from lossweave.registry import HOOKS
@@ -25,7 +26,6 @@ from lossweave.registry import HOOKS
 __all__ = ["CombinerHook"]
 
 _KEY = "lossweave"
-_MAIN = 2**31  # sets the main process's seeds apart from those of the draws
 
 
 @HOOKS.register_module()
@@ -102,7 +102,7 @@ class CombinerHook(Hook):
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Tell the combiners where the training stands."""
         if self._draws is not None:
-            self._seed_main(self._draws.seed, runner.iter)
+            seed_main(self._draws.seed, get_dist_info()[0], runner.iter)
         progress = Progress(
             iteration=runner.iter,
             accumulation=_accumulation(runner),
@@ -222,46 +222,21 @@ class CombinerHook(Hook):
         if not bad:
             return
         combination = self._combinations[0]
-        assigned = combination.terms.assign([name for name in outputs if "loss" in name])
-        of_term = {
-            name: term
-            for term, names in zip(combination.names, assigned.entries, strict=True)
-            for name in names
-        }
-        raw = [name for name in bad if name != "loss"]
-        what = ", ".join(
-            f"{name}{f' (term {of_term[name]!r})' if name in of_term else ''} is "
-            f"{hub.get_scalar(f'train/{name}').current()}"
-            for name in raw or bad
-        )
-        message = f"iteration {runner.iter}: {what}"
-        if not raw:
-            message += f"; the terms are finite, their combination by {combination.label} is not"
+        values = {name: hub.get_scalar(f"train/{name}").current() for name in bad}
+        message = f"iteration {runner.iter}: {combination.describe(values, 'loss')}"
         if combination.on_nonfinite == "raise":
-            raise LossweaveError(
-                f"{message}; lower the learning rate, clip gradients, or set on_nonfinite='skip'"
-            )
+            raise LossweaveError(f"{message}; {combination.ADVICE}")
         print_log(f"{message}; this optimizer update is skipped", "current")
 
     def _log(self, runner: Runner) -> None:
         for number, combination in enumerate(self._combinations):
             suffix = f"_{number}" if number else ""
-            for term, found in combination.last().items():
-                name = term.replace(".", "_") + suffix
-                runner.message_hub.update_scalar(f"train/term_{name}", found["value"])
-                runner.message_hub.update_scalar(f"train/weight_{name}", found["weight"])
-            for name, measure in combination.gradient_measures().items():
-                runner.message_hub.update_scalar(f"train/{name}{suffix}", measure)
+            for name, value in combination.logged(suffix).items():
+                runner.message_hub.update_scalar(f"train/{name}", value)
             if combination.on_nonfinite == "skip":
                 runner.message_hub.update_scalar("train/skipped_updates", self._skipped)
 
     # ---------------------------------------------------------------------- resumption
-
-    def _seed_main(self, seed: int, iteration: int) -> None:
-        key = seed_from(seed, _MAIN, get_dist_info()[0], iteration)
-        random.seed(key)
-        np.random.seed(key)
-        torch.manual_seed(key)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Keep what an exact resume needs and the framework leaves out."""
