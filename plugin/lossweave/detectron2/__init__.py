@@ -1,19 +1,23 @@
-"""The Detectron2 adapter: detector, yaml node, hook, data order, tools.
+"""The Detectron2 adapter: detector, configs, hook, data order, trainers, demo.
 
 Importing it registers the meta-architecture ``CombinedLossDetector``.
 """
 
-from lossweave.detectron2.configuring import add_lossweave_config
+from lossweave.detectron2.configuring import add_lossweave_config, load_config
 from lossweave.detectron2.detector import CombinedLossMixin, combine_losses, combined_class
 from lossweave.detectron2.draws import NumberedLoader, build_numbered_train_loader
 from lossweave.detectron2.hook import CombinerHook
+from lossweave.detectron2.trainer import SaveOnInterruptHook, Trainer
 
 __all__ = [
     "CombinedLossMixin",
     "CombinerHook",
     "NumberedLoader",
+    "SaveOnInterruptHook",
+    "Trainer",
     "add_lossweave_config",
     "build_numbered_train_loader",
     "combine_losses",
     "combined_class",
+    "load_config",
 ]

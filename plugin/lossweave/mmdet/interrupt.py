@@ -1,7 +1,7 @@
 """Nothing lost on Ctrl-C."""
 
 import os
-import signal
+from functools import partial
 from typing import Any
 
 from mmengine.dist import get_dist_info
@@ -9,6 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
+from lossweave.interrupt import Interrupt
 from lossweave.registry import HOOKS
 
 __all__ = ["SaveOnInterruptHook"]
@@ -25,21 +26,16 @@ class SaveOnInterruptHook(Hook):
     priority = "LOWEST"  # after everything that belongs to the iteration
 
     def __init__(self) -> None:
-        self._asked = False
-        self._previous: Any = None
+        self._interrupt = Interrupt(partial(print_log, logger="current"))
 
     def before_train(self, runner: Runner) -> None:
         """Take over the interrupt signal, in the main thread of a single process."""
-        if get_dist_info()[1] > 1:
-            return
-        try:
-            self._previous = signal.signal(signal.SIGINT, self._note)
-        except ValueError:  # not the main thread: signals are someone else's
-            self._previous = None
+        if get_dist_info()[1] == 1:
+            self._interrupt.take()
 
     def after_train_iter(self, runner: Runner, batch_idx: int, *_: Any, **__: Any) -> None:
         """Save and stop, if asked to."""
-        if not self._asked:
+        if not self._interrupt.asked:
             return
         name = f"iter_{runner.iter + 1}.pth"
         runner.save_checkpoint(runner.work_dir, name, by_epoch=False)
@@ -52,12 +48,4 @@ class SaveOnInterruptHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Give the signal back."""
-        if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)
-            self._previous = None
-
-    def _note(self, *_: Any) -> None:
-        if self._asked:
-            raise KeyboardInterrupt
-        self._asked = True
-        print_log("interrupt: finishing this iteration, then saving (again: stop now)", "current")
+        self._interrupt.give_back()

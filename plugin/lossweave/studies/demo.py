@@ -23,9 +23,9 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
+from lossweave import command_line
 from lossweave.demo import make_demo_data
 from lossweave.errors import LossweaveError
-from lossweave.mmdet import command_line
 from lossweave.mmdet.configuring import load_config, with_combiner
 from lossweave.paths import resolve_config
 from lossweave.studies.machine import machine, machine_line, versions

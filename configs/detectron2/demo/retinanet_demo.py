@@ -1,0 +1,16 @@
+# The small RetinaNet on the demo data, its losses combined.
+#
+# Command: python tools/make_demo_data.py
+#          python tools/train.py configs/detectron2/demo/retinanet_demo.py
+# RESULT
+# Another combiner: --combiner NAME, or `combiner` below.
+from detectron2.config import LazyCall as L
+
+from lossweave.combiners import Sum
+from lossweave.detectron2 import combine_losses
+
+from ._base_.demo_data import dataloader
+from ._base_.demo_schedule import lr_multiplier, optimizer, train
+from ._base_.retinanet_efficientnet_lite0 import model
+
+model = L(combine_losses)(model=model, combiner=L(Sum)(), terms='task')
