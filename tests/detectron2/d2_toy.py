@@ -3,12 +3,15 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog
 from detectron2.data.datasets import register_coco_instances
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from detectron2.modeling.backbone.fpn import FPN, LastLevelMaxPool, LastLevelP6P7
+from detectron2.structures import Boxes, Instances
+from detectron2.utils.events import EventStorage
 from torch import nn
 
 from lossweave.detectron2 import add_lossweave_config
@@ -118,3 +121,33 @@ def toy_cfg(detector: str, work_dir: Path, combiner: Any = None, **changes: Any)
             node = node[part]
         node[last] = value
     return cfg
+
+
+def image_batch(rank: int, empty: bool = False, size: int = 64) -> list[dict[str, Any]]:
+    """Two images of a rank; with ``empty``, without any object."""
+    generator = torch.Generator().manual_seed(rank)
+    batch = []
+    for _ in range(2):
+        image = torch.randint(0, 255, (3, size, size), generator=generator, dtype=torch.uint8)
+        corner = torch.randint(0, 24, (2, 2), generator=generator).float()
+        boxes = torch.cat([corner, corner + 28], dim=1)[: 0 if empty else 2]
+        instances = Instances((size, size))
+        instances.gt_boxes = Boxes(boxes)
+        instances.gt_classes = torch.randint(0, 3, (len(boxes),), generator=generator)
+        batch.append({"image": image, "instances": instances, "height": size, "width": size})
+    return batch
+
+
+def forward(model: Any, batch: list[dict[str, Any]], module: Any = None) -> Any:
+    """A training forward as in the first iteration of a trainer, with the same random draws.
+
+    Args:
+        model: the detector.
+        batch: its input.
+        module: what is called, where that is a wrapper of the detector.
+    """
+    if hasattr(model, "loss_normalizer"):  # dense detectors count positives over iterations
+        del model.loss_normalizer
+    torch.manual_seed(7)
+    with EventStorage(0):
+        return (model if module is None else module)(batch)
