@@ -200,7 +200,7 @@ def test_what_testing_refuses(stock: str, lazy: str) -> None:
             command_line.test([stock, "some.pth", option])
     with pytest.raises(LossweaveError, match="--tta takes a yaml config"):
         command_line.test([lazy, "some.pth", "--tta"])
-    with pytest.raises(LossweaveError, match="there is no checkpoint 'none.pth'"):
+    with pytest.raises(LossweaveError, match=r"there is no checkpoint 'none\.pth'"):
         command_line.test([stock, "none.pth"])
     cfg = load_config(stock, ["MODEL.META_ARCHITECTURE=ProposalNetwork"])
     MetadataCatalog.get("toy_voc").evaluator_type = "pascal_voc"

@@ -9,7 +9,6 @@ from support import ALL_COMBINERS, assert_same, combiner_config
 
 from lossweave.detectron2.trainer import Trainer
 
-
 #: Times, and what counts from the start of a process.
 VARYING = ("time", "data_time", "eta_seconds", "conflict")
 
