@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 import torch
+from d2_toy import DATA
 from detectron2.engine import HookBase
-from support import ALL_COMBINERS, assert_same, combiner_config
+from support import ALL_COMBINERS, HELD, assert_same, combiner_config
 
 from lossweave.detectron2.trainer import Trainer
 
@@ -71,12 +72,13 @@ def test_every_combiner(name: str, make_cfg) -> None:
         (dict(type="UncertaintyWeighting", lr=0.1), dict(DATALOADER__NUM_WORKERS=2)),
         (dict(type="FAMO", lr=0.1, recompute=True), {}),
         (dict(type="DWA"), {}),
+        (combiner_config("AutoLoss", **HELD), dict(LOSSWEAVE__HELD_OUT=(DATA,))),
         (
             dict(type="Alternating", schedule={"cls": 1, "loc": 2}),
             dict(DATALOADER__ASPECT_RATIO_GROUPING=False),
         ),
     ],
-    ids=["representation", "workers", "second look", "epochs", "turns"],
+    ids=["representation", "workers", "second look", "epochs", "held out", "turns"],
 )
 def test_faster_rcnn(options, changes, make_cfg) -> None:
     _check(make_cfg, "faster_rcnn", options, stop_after=4, iterations=8, **changes)

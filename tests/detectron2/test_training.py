@@ -11,7 +11,7 @@ from detectron2.config import instantiate
 from detectron2.engine import SimpleTrainer, hooks
 from detectron2.modeling import build_model
 from detectron2.solver import build_optimizer
-from support import assert_same, combiner_config
+from support import HELD, assert_same, combiner_config
 
 from lossweave.detectron2 import CombinerHook, Trainer, build_numbered_train_loader
 from lossweave.detectron2.configuring import load_config, with_combiner
@@ -155,6 +155,23 @@ def test_without_the_hook_the_iteration_is_the_trainers(make_cfg) -> None:
     trainer = _simple(make_cfg("retinanet", dict(type="RandomWeighting")), [], 3)
     combination = trainer.model.loss_combination
     assert combination.combiner.progress.iteration == 2 and not combination.hooked
+
+
+def test_held_out_losses_leave_no_trace(make_cfg) -> None:
+    """Two trainings that differ by the measuring alone; the policy does not learn."""
+    states = []
+    for more in (HELD, {}):
+        cfg = make_cfg("retinanet", combiner_config("AutoLoss", **{**more, "lr": 0.0, "seed": 3}))
+        data = build_numbered_train_loader(cfg)
+        trainer = _simple(cfg, [CombinerHook(held_out=data, held_out_batches=2)])
+        state = trainer.model.state_dict().items()
+        states.append({k: v for k, v in state if "loss_combination" not in k})
+        combiner = trainer.model.loss_combination.combiner
+        states[-1]["normalizer"] = torch.tensor(trainer.model.loss_normalizer)
+        assert combiner.previous.isfinite().all() and (combiner.norms > 0).any()
+    assert_same(*states)
+    with pytest.raises(LossweaveError, match="AutoLoss asks for held-out losses; give their"):
+        _simple(make_cfg("retinanet", combiner_config("AutoLoss", **HELD)), [CombinerHook()])
 
 
 def test_accumulation_is_told(make_cfg) -> None:

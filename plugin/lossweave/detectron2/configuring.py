@@ -50,6 +50,8 @@ def add_lossweave_config(cfg: CfgNode) -> CfgNode:
     ``ON_NONFINITE``      'raise' or 'skip'
     ``NUMBERED_DRAWS``    whether lossweave's tools number the draws (see
                           :func:`lossweave.detectron2.build_numbered_train_loader`)
+    ``HELD_OUT``          names of data sets that are not trained on, for AutoLoss
+    ``HELD_OUT_BATCHES``  how many training batches of them are measured
     ===================== ===================================================================
 
     They mean what the arguments of :func:`lossweave.detectron2.combine_losses` do, and take
@@ -72,6 +74,8 @@ def add_lossweave_config(cfg: CfgNode) -> CfgNode:
     node.EXTRA = "add"
     node.ON_NONFINITE = "raise"
     node.NUMBERED_DRAWS = False
+    node.HELD_OUT = ()
+    node.HELD_OUT_BATCHES = 1
     cfg.LOSSWEAVE = node
     return cfg
 

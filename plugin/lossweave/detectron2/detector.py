@@ -51,8 +51,11 @@ class CombinedLossMixin:
     training: bool
     #: The raw losses of the last training forward, detached, until the hook has logged them.
     loss_entries: dict[str, Tensor] | None = None
-    #: Computes the last batch's losses again; only for combiners that ask for them.
-    loss_again: Callable[[], dict[str, Tensor]] | None = None
+    #: The last batch, kept only for combiners that look at it again after the update.
+    loss_batch: Any = None
+    #: The losses of a batch with the last forward's precision, for such combiners and for those
+    #: that learn from held-out data.
+    loss_again: Callable[[Any], dict[str, Tensor]] | None = None
 
     def forward(self, batched_inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """The base class's; while training, the combination of what that returns.
@@ -70,8 +73,9 @@ class CombinedLossMixin:
             losses = super().forward(batched_inputs, *args, **kwargs)  # type: ignore[misc]
         total = sum(losses.values())
         root = combination(losses, total, self)
-        if combination.recomputes:
-            self.loss_again = _again(self, batched_inputs, next(iter(losses.values())).device)
+        self.loss_batch = batched_inputs if combination.recomputes else None
+        if combination.recomputes or combination.judged:
+            self.loss_again = _again(self, next(iter(losses.values())).device)
         self.loss_entries = {name: entry.detach() for name, entry in losses.items()}
         if not combination.hooked:
             _log_alone(self)
@@ -98,13 +102,13 @@ def _caught(model: Any) -> Iterator[None]:
             handle.remove()
 
 
-def _again(model: Any, batch: Any, device: torch.device) -> Callable[[], dict[str, Tensor]]:
-    """A second look at a batch, with the mixed precision of the first."""
+def _again(model: Any, device: torch.device) -> Callable[[Any], dict[str, Tensor]]:
+    """A look at a batch without gradients, with the mixed precision of this moment."""
     on_cpu = device.type == "cpu"
     enabled = torch.is_autocast_cpu_enabled() if on_cpu else torch.is_autocast_enabled()
     dtype = torch.get_autocast_cpu_dtype() if on_cpu else torch.get_autocast_gpu_dtype()
 
-    def again() -> dict[str, Tensor]:
+    def again(batch: Any) -> dict[str, Tensor]:
         with torch.no_grad(), torch.autocast(device.type, dtype=dtype, enabled=enabled):
             return model(batch)
 

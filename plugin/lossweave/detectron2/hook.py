@@ -1,17 +1,23 @@
 """The hook: what a combiner needs to know, and what the optimizer must leave alone."""
 
+import copy
 import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
+import torch
 from detectron2.engine import HookBase
 from detectron2.utils import comm
-from detectron2.utils.events import get_event_storage
+from detectron2.utils.events import EventStorage, get_event_storage
 from torch.nn.parallel import DistributedDataParallel
 
 from lossweave.combination import LossCombination
 from lossweave.detectron2.detector import CombinedLossMixin, put_losses
 from lossweave.errors import LossweaveError
 from lossweave.progress import Progress
+from lossweave.traceless import mean_losses, seeded, untouched
 
 __all__ = ["CombinerHook"]
 
@@ -26,7 +32,8 @@ class CombinerHook(HookBase):
     an interval, ``term_NAME``, ``weight_NAME`` and the combiner's own measures, names the term
     where a loss is not finite, and keeps gradients from the optimizer where a turn holds
     parameters or an update is skipped. Its state is in the ordinary checkpoint. A model without
-    a combiner trains under it as it would without.
+    a combiner trains under it as it would without. For ``AutoLoss`` it also reads the norm of
+    each update's gradient, and measures losses on held-out data.
 
     Register it before the hook that writes, so that values are written with their iteration::
 
@@ -40,17 +47,35 @@ class CombinerHook(HookBase):
         interval: iterations between logged values of the combiner (20, as Detectron2's writers).
         accumulation: iterations per optimizer update, where the optimizer is wrapped so that it
             gathers gradients (Detectron2 has no setting for it).
+        held_out: for ``AutoLoss(reward='held_out')``, a loader of training batches of data that
+            are not trained on. On every rank its first batch is kept in memory and measured
+            again and again.
+        held_out_batches: how many batches.
 
     Raises:
-        LossweaveError: in training, a loss is not finite and ``on_nonfinite`` is 'raise'.
+        LossweaveError: in training, a loss is not finite and ``on_nonfinite`` is 'raise';
+            before it, a combiner asks for held-out losses and there is no data.
     """
 
-    def __init__(self, interval: int = 20, accumulation: int = 1) -> None:
-        for name, value in (("interval", interval), ("accumulation", accumulation)):
+    def __init__(
+        self,
+        interval: int = 20,
+        accumulation: int = 1,
+        held_out: Iterable[Any] | None = None,
+        held_out_batches: int = 1,
+    ) -> None:
+        counts = (
+            ("interval", interval),
+            ("accumulation", accumulation),
+            ("held_out_batches", held_out_batches),
+        )
+        for name, value in counts:
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise LossweaveError(f"CombinerHook: {name}={value!r} should be at least 1")
         self.interval = interval
         self.accumulation = accumulation
+        self.held_out, self.held_out_batches = held_out, held_out_batches
+        self._batches: list[Any] = []
         self._loaded: dict[str, Any] = {}
         self._handle: Any = None
         self._skipped = 0
@@ -66,6 +91,7 @@ class CombinerHook(HookBase):
         self._combination = None
         if isinstance(self._model, CombinedLossMixin):
             self._combination = self._model.loss_combination
+        self._load_held_out()
         self._per_epoch = _per_epoch(self.trainer.data_loader)
         optimizer = self.trainer.optimizer
         self._handle = optimizer.register_step_pre_hook(self._before_optimizer_step)
@@ -93,6 +119,7 @@ class CombinerHook(HookBase):
         put_losses(self._model, at)
         if self._progress.last_of_update:
             self._recompute(combination)
+            self._judge(combination)
             self._skipped += combination.skipping
         if (at + 1) % self.interval == 0 or at + 1 == self.trainer.max_iter:
             values = combination.logged()
@@ -136,14 +163,54 @@ class CombinerHook(HookBase):
         elif combination.holds:
             for parameter in combination.held(self._model.parameters()):
                 parameter.grad = None
+        if combination.combiner.reads_grad_norm and not combination.skipping:
+            grads = [
+                parameter.grad
+                for group in optimizer.param_groups
+                for parameter in group["params"]
+                if parameter.grad is not None
+            ]
+            if grads:
+                norms = torch.stack(torch._foreach_norm(grads))
+                combination.combiner.grad_norm(torch.linalg.vector_norm(norms).detach())
 
     def _recompute(self, combination: LossCombination) -> None:
-        if not combination.recomputes or combination.skipping:
+        if combination.recomputes and not combination.skipping:
+            with self._same_normalizer():
+                combination.relearn(self._model.loss_again(self._model.loss_batch))
+
+    def _load_held_out(self) -> None:
+        if self._combination is None:
             return
-        model, normalizer = self._model, getattr(self._model, _NORMALIZER, None)
-        combination.relearn(model.loss_again())
-        if normalizer is not None:  # a second look at a batch must not move it
-            setattr(model, _NORMALIZER, normalizer)
+        asking = [c for c in self._combination.combiners if c.held_out_interval]
+        if not asking:
+            return
+        if self.held_out is None:
+            raise LossweaveError(
+                f"{type(asking[0]).__name__} asks for held-out losses; give their data to the "
+                "hook, CombinerHook(held_out=...), in a yaml config LOSSWEAVE.HELD_OUT, in a "
+                "LazyConfig dataloader.held_out"
+            )
+        if not self._batches:
+            with seeded(), EventStorage(0):  # the first batches, wherever a run is resumed
+                self._batches = list(islice(self.held_out, self.held_out_batches))
+        if not self._batches:
+            raise LossweaveError("CombinerHook: the data of held_out has no sample")
+
+    def _judge(self, combination: LossCombination) -> None:
+        if not combination.judged or combination.skipping:
+            return
+        with seeded(), untouched(self._model), self._same_normalizer():
+            found = [self._model.loss_again(batch) for batch in copy.deepcopy(self._batches)]
+        combination.held_out(mean_losses(found))
+
+    @contextmanager
+    def _same_normalizer(self) -> Iterator[None]:
+        """What another look at the data must not move."""
+        normalizer = getattr(self._model, _NORMALIZER, None)
+        yield
+        if normalizer is not None:
+            setattr(self._model, _NORMALIZER, normalizer)
 
     # ---------------------------------------------------------------------- resumption
 

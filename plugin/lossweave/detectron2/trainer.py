@@ -96,7 +96,11 @@ class Trainer(DefaultTrainer):
     def build_hooks(self) -> list[Any]:
         """The stock hooks, with ours before those that save and write."""
         made = super().build_hooks()
-        self.combiner_hook = CombinerHook()
+        node = self.cfg.LOSSWEAVE
+        self.combiner_hook = CombinerHook(
+            held_out=_held_out(self.cfg) if node.HELD_OUT else None,
+            held_out_batches=node.HELD_OUT_BATCHES,
+        )
         return [*made[:1], self.combiner_hook, *made[1:], SaveOnInterruptHook(self.checkpointer)]
 
     def state_dict(self) -> dict[str, Any]:
@@ -108,6 +112,15 @@ class Trainer(DefaultTrainer):
         super().load_state_dict(state_dict)
         if "_trainer" in state_dict:
             self._trainer.load_state_dict(state_dict["_trainer"])
+
+
+def _held_out(cfg: CfgNode) -> Any:
+    """Training batches of the held-out data sets, in the main process."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.DATASETS.TRAIN = cfg.LOSSWEAVE.HELD_OUT
+    cfg.DATALOADER.NUM_WORKERS = 0
+    return build_numbered_train_loader(cfg)
 
 
 def evaluator_of(cfg: CfgNode, dataset: str) -> Any:
@@ -192,7 +205,9 @@ def train_lazy(cfg: Any, resume: str | None) -> Any:
     kind = AMPTrainer if cfg.train.amp.enabled else SimpleTrainer
     trainer = kind(model, loader, optimizer)
     checkpointer = DetectionCheckpointer(model, cfg.train.output_dir, trainer=trainer)
-    combiner_hook, main = CombinerHook(), comm.is_main_process()
+    held_out = cfg.dataloader.get("held_out")
+    combiner_hook = CombinerHook(held_out=None if held_out is None else instantiate(held_out))
+    main = comm.is_main_process()
     writers = default_writers(cfg.train.output_dir, cfg.train.max_iter) if main else []
     trainer.register_hooks(
         [

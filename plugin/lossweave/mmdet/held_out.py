@@ -1,18 +1,16 @@
 """Losses on data that is not trained on, measured without a trace in the training."""
 
 import copy
-import random
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
-import numpy as np
 import torch
 from mmengine.runner import Runner
-from torch import Tensor, nn
+from torch import Tensor
 
 from lossweave.errors import LossweaveError
+from lossweave.traceless import mean_losses, seeded, untouched
 
 __all__ = ["HeldOut"]
 
@@ -43,7 +41,7 @@ class HeldOut:
         config: dict[str, Any] = copy.deepcopy(dict(dataloader))
         config.setdefault("batch_size", 1)
         config.setdefault("sampler", dict(type="DefaultSampler", shuffle=False))
-        with _seeded():
+        with seeded():
             loader = Runner.build_dataloader(config, seed=0)
             self.batches = list(islice(loader, batches))
         if not self.batches:
@@ -57,35 +55,9 @@ class HeldOut:
             context: the optimizer wrapper's ``optim_context``, for its precision.
         """
         found: list[dict[str, Tensor]] = []
-        with torch.no_grad(), _seeded(), _untouched(model), context(model):
+        with torch.no_grad(), seeded(), untouched(model), context(model):
             for batch in copy.deepcopy(self.batches):
                 losses = model._run_forward(model.data_preprocessor(batch, True), mode="loss")
                 _, log_vars = model.parse_losses(losses)
                 found.append({name: log_vars[name] for name in losses if "loss" in name})
-        names = dict.fromkeys(name for losses in found for name in losses)
-        parts = {name: [losses[name] for losses in found if name in losses] for name in names}
-        return {name: torch.stack(values).mean() for name, values in parts.items()}
-
-
-@contextmanager
-def _seeded() -> Iterator[None]:
-    states = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
-        try:
-            random.seed(0)
-            np.random.seed(0)
-            torch.manual_seed(0)
-            yield
-        finally:
-            random.setstate(states[0])
-            np.random.set_state(states[1])
-
-
-@contextmanager
-def _untouched(model: nn.Module) -> Iterator[None]:
-    kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    try:
-        yield
-    finally:
-        for buffer, old in kept:
-            buffer.copy_(old)
+        return mean_losses(found)
