@@ -54,9 +54,10 @@ class SeededBatchSampler(Sampler):
         self.start = batch
 
     def __iter__(self) -> Iterator[SeededBatch]:
+        # At the first request: a data loader with workers asks for an iterator twice.
         start, self.start = self.start, 0
         epoch, rank = int(getattr(self.sampler, "epoch", 0)), get_dist_info()[0]
-        return numbered(self.base, (self.seed, epoch, rank), start)
+        yield from numbered(self.base, (self.seed, epoch, rank), start)
 
     def __len__(self) -> int:
         return len(self.base)
