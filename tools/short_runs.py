@@ -6,7 +6,7 @@ import os
 # on the same cores, spinning makes an iteration several times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from lossweave.mmdet.command_line import run
+from lossweave.command_line import run
 from lossweave.studies.command_line import short_runs
 
 if __name__ == "__main__":

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lossweave import LossweaveError
+from lossweave import LossweaveError, command_line
 from lossweave.demo import make_demo_data
-from lossweave.mmdet import command_line
 from lossweave.studies import demo as module
 from lossweave.studies.command_line import demo as command
 from lossweave.studies.demo import Demo, run_demo

@@ -9,7 +9,7 @@ from mmengine.config import ConfigDict, DictAction
 from mmengine.registry import RUNNERS, init_default_scope
 from mmengine.runner import Runner
 
-from lossweave.command_line import parse_options, parse_terms, run
+from lossweave.command_line import parse_options, parse_terms
 from lossweave.errors import LossweaveError
 from lossweave.mmdet.configuring import (
     default_work_dir,
@@ -19,7 +19,7 @@ from lossweave.mmdet.configuring import (
     with_exact_resume,
 )
 
-__all__ = ["run", "test", "train"]
+__all__ = ["test", "train"]
 
 
 def _cfg_options(words: Sequence[str] | None) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 from mmengine.runner.utils import set_random_seed
 
-from lossweave.mmdet.command_line import run
+from lossweave.command_line import run
 from lossweave.mmdet.configuring import load_config, with_combiner
 from lossweave.progress import Progress
 from lossweave.studies.trainings import write_json

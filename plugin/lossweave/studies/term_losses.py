@@ -19,8 +19,8 @@ from mmengine.runner import Runner
 from mmengine.runner.checkpoint import CheckpointLoader
 from mmengine.runner.utils import set_random_seed
 
+from lossweave.command_line import run
 from lossweave.errors import LossweaveError
-from lossweave.mmdet.command_line import run
 from lossweave.mmdet.configuring import load_config, with_combiner
 from lossweave.studies.trainings import write_json
 
