@@ -47,6 +47,7 @@ from lossweave.alternating.record import (
     UnifiedRecord,
 )
 from lossweave.alternating.stages import FRESH, INITIAL, PARTS, Stage
+from lossweave.draws import seed_from
 from lossweave.errors import LossweaveError
 from lossweave.mmdet.alternating_configs import (
     PlanSettings,
@@ -59,7 +60,6 @@ from lossweave.mmdet.alternating_configs import (
 )
 from lossweave.mmdet.alternating_hooks import StageClockHook, StageRecordHook
 from lossweave.mmdet.alternating_passes import objects_of, proposal_pass
-from lossweave.mmdet.draws import seed_from
 from lossweave.registry import RUNNERS
 from lossweave.studies.machine import machine, versions
 
