@@ -2,8 +2,8 @@
 
 from synthetic import record
 
+from lossweave.machine import machine, versions
 from lossweave.studies import RunRecord
-from lossweave.studies.machine import machine, versions
 from lossweave.studies.report import comparison_table, write_report
 
 FACTS = dict(

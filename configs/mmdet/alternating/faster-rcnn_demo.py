@@ -5,6 +5,8 @@
 #          python tools/train.py configs/mmdet/alternating/faster-rcnn_demo.py \
 #              --work-dir work_dirs/faster-rcnn_demo_joint --cfg-options schedule.type=joint
 # Another seed: --cfg-options randomness.seed=1
+# Time:    5 to 6 minutes for the four steps, 3 for joint training, each on 1 of 2 CPU cores
+# Result:  AP 0.490, AP50 0.847 on test after step 4; joint AP 0.547, AP50 0.879 (means of 3 seeds)
 _base_ = '../demo/_base_/faster-rcnn_efficientnet-lite0.py'
 
 runner_type = 'lossweave.AlternatingRunner'

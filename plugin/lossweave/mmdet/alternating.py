@@ -49,6 +49,7 @@ from lossweave.alternating.record import (
 from lossweave.alternating.stages import FRESH, INITIAL, PARTS, Stage
 from lossweave.draws import seed_from
 from lossweave.errors import LossweaveError
+from lossweave.machine import machine, versions
 from lossweave.mmdet.alternating_configs import (
     PlanSettings,
     evaluation_config,
@@ -61,7 +62,6 @@ from lossweave.mmdet.alternating_configs import (
 from lossweave.mmdet.alternating_hooks import StageClockHook, StageRecordHook
 from lossweave.mmdet.alternating_passes import objects_of, proposal_pass
 from lossweave.registry import RUNNERS
-from lossweave.studies.machine import machine, versions
 
 __all__ = ["AlternatingRunner"]
 
@@ -195,7 +195,7 @@ class AlternatingRunner:
                 config=_config_name(self.cfg),
                 seed=self.seed,
                 options=options,
-                command=shlex.join(["python", *sys.argv]),
+                command=shlex.join(["python", *sys.argv]).replace(f"{Path.cwd()}/", ""),
                 machine=machine(),
                 versions=versions(),
                 date=datetime.now(timezone.utc).isoformat(timespec="seconds"),

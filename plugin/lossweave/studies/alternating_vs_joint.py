@@ -19,10 +19,10 @@ from lossweave.alternating.freezing import digest
 from lossweave.alternating.record import RECORD_FILE, StageRecord, TrainingRecord
 from lossweave.alternating.stages import Budget, Stage
 from lossweave.errors import LossweaveError
+from lossweave.machine import machine, versions
 from lossweave.mmdet.alternating_configs import schedule_of
 from lossweave.mmdet.configuring import load_config
 from lossweave.paths import resolve_config
-from lossweave.studies.machine import machine, versions
 from lossweave.studies.paired import Spread, differences, spread
 from lossweave.studies.trainings import (
     call,

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 
+from lossweave.machine import machine_line
 from lossweave.studies.alternating_vs_joint import (
     ALTERNATING,
     EQUAL,
@@ -16,7 +17,6 @@ from lossweave.studies.alternating_vs_joint import (
     Study,
 )
 from lossweave.studies.alternating_vs_joint_plots import plot_differences, plot_stages
-from lossweave.studies.machine import machine_line
 from lossweave.studies.paired import Spread
 from lossweave.studies.tables import counted, markdown_table, number, text_table
 

@@ -28,11 +28,11 @@ from tqdm import tqdm
 from lossweave.combiners import combiner_names
 from lossweave.combiners.registry import combiner_class
 from lossweave.errors import LossweaveError
+from lossweave.machine import machine, machine_line, versions
 from lossweave.mmdet.configuring import load_config, with_combiner
 from lossweave.mmdet.draws import SeededBatchSampler
 from lossweave.mmdet.hook import CombinerHook
 from lossweave.progress import Progress
-from lossweave.studies.machine import machine, machine_line, versions
 from lossweave.studies.syncs import count_syncs
 from lossweave.studies.tables import markdown_table, text_table
 from lossweave.studies.timing import PairedTimes, interleaved, quiet, seconds_of

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from lossweave.backward import surroundings
 from lossweave.combiners import GradientCombiner, combiner_class
 from lossweave.errors import LossweaveError
+from lossweave.machine import machine, machine_line, versions
 from lossweave.mmdet.configuring import load_config, with_combiner
 from lossweave.studies.benchmark import (
     CONTROL,
@@ -30,7 +31,6 @@ from lossweave.studies.benchmark import (
     optimizer_of,
     sharing,
 )
-from lossweave.studies.machine import machine, machine_line, versions
 from lossweave.studies.memory import bytes_of, peak_bytes
 from lossweave.studies.other_steps import (
     FlatStep,

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from lossweave.errors import LossweaveError
+from lossweave.machine import machine, machine_line, versions
 from lossweave.studies.demo import DEFAULT_CONFIG
-from lossweave.studies.machine import machine, machine_line, versions
 from lossweave.studies.paired import paired_interval
 from lossweave.studies.plots import plot_scores
 from lossweave.studies.tables import markdown_table, text_table

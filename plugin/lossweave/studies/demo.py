@@ -26,9 +26,9 @@ from mmengine.config import Config
 from lossweave import command_line
 from lossweave.demo import make_demo_data
 from lossweave.errors import LossweaveError
+from lossweave.machine import machine, machine_line, versions
 from lossweave.mmdet.configuring import load_config, with_combiner
 from lossweave.paths import resolve_config
-from lossweave.studies.machine import machine, machine_line, versions
 from lossweave.studies.plots import plot_history
 from lossweave.studies.record import RunRecord, read_run
 from lossweave.studies.report import comparison_table, write_report

@@ -21,10 +21,10 @@ from tqdm import tqdm
 
 from lossweave.combiners import GradientCombiner, combiner_class, combiner_names
 from lossweave.errors import LossweaveError
+from lossweave.machine import machine, machine_line, versions
 from lossweave.mmdet.configuring import load_config, with_combiner
 from lossweave.studies.console import StudyRunner
 from lossweave.studies.demo import ensure_data, stretched
-from lossweave.studies.machine import machine, machine_line, versions
 from lossweave.studies.plots import plot_short_runs
 from lossweave.studies.record import read_run
 from lossweave.studies.tables import markdown_table, text_table

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from lossweave.errors import LossweaveError
+from lossweave.machine import machine, versions
 from lossweave.mmdet.configuring import load_config
 from lossweave.paths import resolve_config
 from lossweave.studies.demo import DEFAULT_CONFIG
-from lossweave.studies.machine import machine, versions
 from lossweave.studies.paired import Spread, differences, spread
 from lossweave.studies.record import RunRecord, read_run
 from lossweave.studies.trainings import (

@@ -5,7 +5,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lossweave.studies.machine import machine_line
+from lossweave.machine import machine_line
 from lossweave.studies.paired import Spread, spread
 from lossweave.studies.plots import plot_history, plot_lines, plot_scores
 from lossweave.studies.tables import counted, markdown_table, number, text_table
