@@ -15,7 +15,7 @@ train.seed = 0
 
 optimizer = L(torch.optim.AdamW)(
     params=L(optimizer_groups)(base_lr='${..lr}', backbone_factor=0.5),
-    lr=2e-3,
+    lr=1e-3,
     weight_decay=0.05)
 lr_multiplier = L(WarmupParamScheduler)(
     scheduler=L(CosineParamScheduler)(start_value=1.0, end_value=0.01),
