@@ -139,7 +139,11 @@ SCHEDULES: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def build_schedule(config: Mapping[str, Any], parts: Sequence[str] = PARTS) -> Schedule:
+def build_schedule(
+    config: Mapping[str, Any],
+    parts: Sequence[str] = PARTS,
+    predictors: Sequence[str] | None = None,
+) -> Schedule:
     """The schedule that a config describes.
 
     Args:
@@ -148,6 +152,7 @@ def build_schedule(config: Mapping[str, Any], parts: Sequence[str] = PARTS) -> S
             ``dict(type='stages', stages=[dict(name=..., trained=..., ...), ...])``. Keys of
             the other types may stand beside, so that one config serves both trainings.
         parts: the parts that the detector has.
+        predictors: as for :func:`four_step`; None means its default.
 
     Raises:
         LossweaveError: an unknown type or key, or a wrong schedule.
@@ -176,7 +181,7 @@ def build_schedule(config: Mapping[str, Any], parts: Sequence[str] = PARTS) -> S
         given[name] = _budget(f"schedule.{name}", given[name])
     if kind == "joint":
         return joint(given["joint"], parts=parts)
-    return four_step(**given, parts=parts)
+    return four_step(**given, parts=parts, predictors=predictors or _PREDICTORS)
 
 
 def _stage(config: Mapping[str, Any]) -> Stage:

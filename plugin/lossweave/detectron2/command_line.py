@@ -10,6 +10,8 @@ from detectron2.engine import default_setup, launch
 
 from lossweave.command_line import parse_options, parse_terms
 from lossweave.detectron2 import trainer
+from lossweave.detectron2.alternating import train_stages
+from lossweave.detectron2.alternating_configs import has_schedule
 from lossweave.detectron2.configuring import (
     default_work_dir,
     load_config,
@@ -29,7 +31,8 @@ def train(args: argparse.Namespace) -> Any:
         args: what :func:`lossweave.command_line.train_parser` parsed.
 
     Returns:
-        The trainer, after training; None where several processes trained.
+        The trainer, after training; the record of a training in stages; None where several
+        processes trained.
 
     Raises:
         LossweaveError: wrong input, before anything is trained.
@@ -46,6 +49,12 @@ def train(args: argparse.Namespace) -> Any:
             {"ENABLED" if isinstance(cfg, CfgNode) else "enabled": True}
         )
     _refuse_amp_without_gpu(cfg)
+    if has_schedule(cfg):
+        if args.num_gpus != 1:
+            raise LossweaveError("training in stages under Detectron2 takes one process")
+        _set_up(cfg, testing=False)
+        trainer.steady_scripts()
+        return train_stages(cfg, args.resume, args.config)
     if not args.resume:
         refuse_other_checkpoints(cfg, _output_dir(cfg))
     return _launched(args.num_gpus, _train, cfg, args.resume)

@@ -23,6 +23,7 @@ __all__ = [
     "combination_options",
     "combiner_label",
     "default_work_dir",
+    "is_combined",
     "load_config",
     "refuse_other_checkpoints",
     "with_combiner",
@@ -245,7 +246,7 @@ def _change_lazy(
 ) -> dict[str, Any] | None:
     if "model" not in cfg:
         raise LossweaveError("the config has no `model`, so there are no losses to combine")
-    wrapped = _is_combined(cfg.model)
+    wrapped = is_combined(cfg.model)
     if combiner is None and terms is None and not wrapped:
         return None
     if not wrapped:
@@ -264,7 +265,8 @@ def _change_lazy(
     }
 
 
-def _is_combined(model: Any) -> bool:
+def is_combined(model: Any) -> bool:
+    """Whether a LazyConfig's model is wrapped by :func:`lossweave.detectron2.combine_losses`."""
     target = model.get("_target_")
     name = f"{combine_losses.__module__}.{combine_losses.__name__}"
     return target is combine_losses or target in (name, "lossweave.detectron2.combine_losses")
@@ -297,7 +299,7 @@ def combiner_label(cfg: Any) -> str:
     if isinstance(cfg, CfgNode):
         combined = cfg.MODEL.META_ARCHITECTURE == _META
         return cfg.LOSSWEAVE.COMBINER.TYPE if combined else "stock"
-    if not _is_combined(cfg.model):
+    if not is_combined(cfg.model):
         return "stock"
     combiner = cfg.model.get("combiner", "Sum")
     if isinstance(combiner, str):

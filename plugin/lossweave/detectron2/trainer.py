@@ -5,6 +5,7 @@ on Ctrl-C, and numbered draws where the config asks for them.
 """
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -186,12 +187,16 @@ def test_yaml(cfg: CfgNode, checkpoint: str, tta: bool) -> dict[str, Any]:
     return dict(Trainer.test(cfg, augmented))
 
 
-def train_lazy(cfg: Any, resume: str | None) -> Any:
+def train_lazy(
+    cfg: Any, resume: str | None, measuring: Sequence[HookBase] = (), last: Sequence[HookBase] = ()
+) -> Any:
     """Train a LazyConfig, as the stock ``lazyconfig_train_net.py`` does.
 
     Args:
         cfg: the config.
         resume: None, 'auto' for the newest checkpoint of the output directory, or a path.
+        measuring: hooks between the combiner's and those that save and write.
+        last: hooks after those.
 
     Returns:
         The trainer, after training.
@@ -213,10 +218,12 @@ def train_lazy(cfg: Any, resume: str | None) -> Any:
         [
             hooks.IterationTimer(),
             combiner_hook,
+            *measuring,
             hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
             hooks.PeriodicCheckpointer(checkpointer, **cfg.train.checkpointer) if main else None,
             hooks.EvalHook(cfg.train.eval_period, lambda: evaluate_lazy(cfg, model)),
             hooks.PeriodicWriter(writers, period=cfg.train.log_period) if main else None,
+            *last,
             SaveOnInterruptHook(checkpointer),
         ]
     )
