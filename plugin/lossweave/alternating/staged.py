@@ -190,7 +190,7 @@ class StagedTraining(ABC):
                 config=self.config_name(),
                 seed=self.seed,
                 options=options,
-                command=shlex.join(["python", *sys.argv]),
+                command=shlex.join(["python", *sys.argv]).replace(f"{Path.cwd()}/", ""),
                 machine=machine(),
                 versions=versions(),
                 date=datetime.now(timezone.utc).isoformat(timespec="seconds"),

@@ -12,18 +12,17 @@ from mmdet.models.detectors import TwoStageDetector
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, init_default_scope
 
-from lossweave.alternating.four_step import build_schedule
-from lossweave.alternating.proposals import PAPER_SETTINGS
+from lossweave.alternating.plan import OWN_KEYS, Plan
 from lossweave.alternating.stages import PARTS, Schedule, Stage
 from lossweave.errors import LossweaveError
 from lossweave.mmdet.alternating_transforms import UNRECORDED
 from lossweave.mmdet.configuring import with_exact_resume
 
 __all__ = [
-    "PlanSettings",
     "evaluation_config",
     "pipelines_of",
     "plain_config",
+    "plan_of",
     "proposal_loader",
     "schedule_of",
     "stage_config",
@@ -31,61 +30,20 @@ __all__ = [
 ]
 
 _COMBINED = "lossweave.CombinedLossDetector"
-_OWN = ("runner_type", "schedule", "proposals", "evaluation")
+_OWN = ("runner_type", *OWN_KEYS)
 _runs = itertools.count()
 
 
-class PlanSettings:
-    """The part of a config that is about stages, checked.
-
-    Args:
-        cfg: with ``schedule``, and if need be ``proposals`` (settings of the RPN for training
-            proposals; missing ones are the paper's) and ``evaluation``
-            (``split='val'|'test'``; ``stages``: whether stages before the last are evaluated;
-            ``recall``: the counts of the average recall, empty for none).
+def plan_of(cfg: Config) -> Plan:
+    """The plan of a config's ``schedule``, ``proposals`` and ``evaluation``.
 
     Raises:
-        LossweaveError: whatever is wrong with them, in one line.
+        LossweaveError: whatever is wrong with them, or with the model or pipelines for them.
     """
-
-    def __init__(self, cfg: Config) -> None:
-        self.schedule = schedule_of(cfg)
-        given = _plain(cfg.get("proposals") or {})
-        for key in given:
-            if key not in (*PAPER_SETTINGS, "batch_size"):
-                raise LossweaveError(
-                    f"proposals: unknown key {key!r}; there are {', '.join(PAPER_SETTINGS)}"
-                )
-        self.proposal_batch_size: int | None = given.pop("batch_size", None)
-        self.proposals = {**copy.deepcopy(dict(PAPER_SETTINGS)), **given}
-        evaluation = _plain(cfg.get("evaluation") or {})
-        for key in evaluation:
-            if key not in ("split", "stages", "recall"):
-                raise LossweaveError(
-                    f"evaluation: unknown key {key!r}; there are split, stages, recall"
-                )
-        self.split: str = evaluation.get("split", "val")
-        if self.split not in ("val", "test"):
-            raise LossweaveError(f"evaluation: split={self.split!r} should be 'val' or 'test'")
-        self.evaluate_stages: bool = bool(evaluation.get("stages", True))
-        self.recall: tuple[int, ...] = tuple(evaluation.get("recall") or ())
-        if "recall" not in evaluation:
-            self.recall = (100, 300, 1000)
-        self.kind = "joint" if (cfg.schedule.get("type") == "joint") else "alternating"
-        _check_detector(cfg)
-        _check_pipelines(cfg, self.schedule)
-
-    def options(self, cfg: Config) -> dict[str, Any]:
-        """What the record keeps of them."""
-        return {
-            "schedule": _plain(cfg.schedule),
-            "proposals": self.proposals,
-            "evaluation": {
-                "split": self.split,
-                "stages": self.evaluate_stages,
-                "recall": list(self.recall),
-            },
-        }
+    plan = Plan(_own(cfg), _parts(cfg))
+    _check_detector(cfg)
+    _check_pipelines(cfg, plan.schedule)
+    return plan
 
 
 def schedule_of(cfg: Config) -> Schedule:
@@ -94,14 +52,20 @@ def schedule_of(cfg: Config) -> Schedule:
     Raises:
         LossweaveError: there is none, it is wrong, or the model has no two stages.
     """
-    if "schedule" not in cfg:
-        raise LossweaveError("the config has no `schedule`, e.g. dict(type='four_step', ...)")
+    return Plan(_own(cfg), _parts(cfg)).schedule
+
+
+def _own(cfg: Config) -> dict[str, Any]:
+    return {key: cfg[key] for key in OWN_KEYS if cfg.get(key)}
+
+
+def _parts(cfg: Config) -> list[str]:
     model = cfg.get("model") or {}
     parts = [part for part in PARTS if model.get(part) is not None]
     for part in ("backbone", "rpn_head", "roi_head"):
         if part not in parts:
             raise LossweaveError(f"training in stages needs a two-stage detector: no model.{part}")
-    return build_schedule(_plain(cfg.schedule), parts)
+    return parts
 
 
 def _check_detector(cfg: Config) -> None:

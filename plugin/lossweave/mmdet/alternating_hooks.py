@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import resource
-import time
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook, LoggerHook
 from mmengine.model import is_model_wrapper
@@ -17,7 +12,8 @@ from mmengine.runner import Runner
 from torch import nn
 
 from lossweave.alternating.freezing import FrozenGuard, drop_frozen
-from lossweave.alternating.record import CurvePoint, StageRecord, median_seconds
+from lossweave.alternating.measure import StageMeasure
+from lossweave.alternating.record import StageRecord
 from lossweave.mmdet.alternating_detector import StageDetector
 from lossweave.registry import HOOKS, OPTIM_WRAPPER_CONSTRUCTORS
 from lossweave.terms import HEAD_TERMS, TermMap
@@ -27,8 +23,6 @@ __all__ = [
     "StageClockHook",
     "StageRecordHook",
     "TrainableOptimWrapperConstructor",
-    "peak_memory",
-    "reset_peak_memory",
 ]
 
 _KEY = "lossweave_stage"
@@ -83,12 +77,8 @@ class StageRecordHook(Hook):
     priority = "BELOW_NORMAL"  # before the checkpoint hooks, which save what is counted here
 
     def __init__(self, record: StageRecord) -> None:
-        self.record = record
-        self._durations: list[float] = []
-        self._curve: list[CurvePoint] = []
-        self._peak: int | None = None
+        self.measure = StageMeasure(record)
         self._loaded: dict[str, Any] | None = None
-        self._begun = False
         self._terms = TermMap(HEAD_TERMS, strict=False)
 
     def before_train(self, runner: Runner) -> None:
@@ -97,19 +87,11 @@ class StageRecordHook(Hook):
         self._interval = loggers[0].interval if loggers else 50
         loaded, self._loaded = self._loaded, None
         if loaded is not None:
-            self._durations = list(loaded["durations"])
-            self._curve = [CurvePoint(**point) for point in loaded["curve"]]
-            self._peak = loaded["peak"]
+            self.measure.load_state_dict(loaded)
         loader = runner.train_dataloader
-        self.record.batch_size = (
-            getattr(loader.batch_sampler, "batch_size", None) or loader.batch_size or 1
-        ) * get_world_size()
-        self._accumulation = max(1, getattr(runner.optim_wrapper, "_accumulative_counts", 1))
-        if not self.record.started:
-            self.record.started = time.time()
-        reset_peak_memory()
-        self._begun = True
-        self._mark = time.perf_counter()
+        size = getattr(loader.batch_sampler, "batch_size", None) or loader.batch_size or 1
+        accumulation = max(1, getattr(runner.optim_wrapper, "_accumulative_counts", 1))
+        self.measure.begin(size * get_world_size(), accumulation)
 
     def after_train_iter(
         self,
@@ -119,14 +101,14 @@ class StageRecordHook(Hook):
         outputs: dict[str, Any] | None = None,
     ) -> None:
         """Count the iteration; note the losses at the logger's interval."""
-        self._durations.append(time.perf_counter() - self._mark)
+        self.measure.tick()
         done = runner.iter + 1
         if done % self._interval == 0 or done == runner.max_iters:
-            self._curve.append(self._point(runner, done, outputs or {}))
+            self.measure.point(self._losses(runner, outputs or {}))
 
     def go_on(self) -> None:
         """The next iteration begins now."""
-        self._mark = time.perf_counter()
+        self.measure.go_on()
 
     def after_train(self, runner: Runner) -> None:
         """Write what was measured into the record."""
@@ -134,44 +116,28 @@ class StageRecordHook(Hook):
 
     def write(self) -> None:
         """Bring the record up to date, if this session has got as far as training."""
-        if not self._begun:
-            return
-        record, done = self.record, len(self._durations)
-        self._peak = max(filter(None, (self._peak, peak_memory())), default=None)
-        record.iterations = done
-        record.image_passes = done * record.batch_size
-        record.optimizer_steps = -(-done // self._accumulation)
-        record.seconds = sum(self._durations)
-        record.seconds_per_iteration = median_seconds(self._durations)
-        record.peak_memory = self._peak
-        record.curve = list(self._curve)
-        record.ended = time.time()
+        self.measure.write()
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Keep the measurement in the checkpoint."""
-        checkpoint[_KEY] = {
-            "durations": list(self._durations),
-            "curve": [vars(point) for point in self._curve],
-            "peak": max(filter(None, (self._peak, peak_memory())), default=None),
-        }
+        checkpoint[_KEY] = self.measure.state_dict()
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Take it up again, when resuming."""
         if runner._resume:
             self._loaded = checkpoint.get(_KEY)
 
-    def _point(self, runner: Runner, done: int, outputs: dict[str, Any]) -> CurvePoint:
+    def _losses(self, runner: Runner, outputs: dict[str, Any]) -> dict[str, float]:
         names = [name for name in outputs if "loss" in name and name != "loss"]
         assigned = self._terms.assign(names)
         groups = dict(zip(self._terms.names, assigned.entries, strict=True))
         groups.update({name: (name,) for name in assigned.extra})
         hub = runner.message_hub
-        losses = {
+        return {
             term: sum(float(hub.get_scalar(f"train/{e}").mean(self._interval)) for e in entries)
             for term, entries in groups.items()
             if entries
         }
-        return CurvePoint(done, sum(self._durations), losses)
 
 
 class StageClockHook(Hook):
@@ -189,28 +155,6 @@ class StageClockHook(Hook):
     def after_train_iter(self, runner: Runner, batch_idx: int, *_: Any, **__: Any) -> None:
         """Begin the next iteration."""
         self._measured.go_on()
-
-
-def reset_peak_memory() -> None:
-    """Begin a new measurement of the peak."""
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-        return
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak falls to what is in use
-
-
-def peak_memory() -> int | None:
-    """Bytes: of the accelerator's tensors, or of this process where there is no accelerator."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _plain(model: Any) -> nn.Module:
