@@ -26,6 +26,8 @@ from lossweave.detectron2.alternating_configs import stage_config
 from lossweave.detectron2.configuring import load_config
 from lossweave.detectron2.trainer import evaluate_lazy
 from lossweave.errors import LossweaveError
+from lossweave.studies.alternating_vs_joint import ALTERNATING, Run
+from lossweave.studies.staged_configs import read_staged
 
 STAGES = ("rpn1", "rcnn1", "rpn2", "rcnn2")
 LAZY = """\
@@ -341,6 +343,21 @@ def test_two_networks_are_evaluated_with_fixed_proposals(config: str, tmp_path: 
     assert record.finished and record.unified is None
     assert {"AP", "AR@10"} <= set(record.stages[-1].metrics)
     assert not (work_dir / "unified.pth").exists()
+
+
+def test_a_study_reads_the_config(config: str, whole) -> None:
+    """What tools/alternating_vs_joint.py needs to plan its trainings."""
+    read = read_staged(config, ["schedule.rpn.iterations=5"])
+    assert [s.name for s in read.schedule.stages] == list(STAGES)
+    assert read.schedule.stages[0].budget.iterations == 5 and read.batch == 4
+    assert [s.name for s in read.joint.stages] == ["joint"]
+    assert read.told == read_staged(config).told and " at 0x" not in read.told
+    options = [f"{read.seed}=7", *read.loading]
+    assert load_config(config, options).train.seed == 7
+    record = whole[1]
+    assert Run(ALTERNATING, 0, record).final == record.unified.metrics
+    with pytest.raises(LossweaveError, match="its schedule is joint"):
+        read_staged(config, ["schedule.type=joint"])
 
 
 # ---------------------------------------------------------------------------------- refusals

@@ -20,16 +20,13 @@ from lossweave.alternating.record import RECORD_FILE, StageRecord, TrainingRecor
 from lossweave.alternating.stages import Budget, Stage
 from lossweave.errors import LossweaveError
 from lossweave.machine import machine, versions
-from lossweave.mmdet.alternating_configs import schedule_of
-from lossweave.mmdet.configuring import load_config
 from lossweave.paths import resolve_config
 from lossweave.studies.paired import Spread, differences, spread
+from lossweave.studies.staged_configs import StagedConfig, read_staged
 from lossweave.studies.trainings import (
     call,
-    parsed_options,
     refuse_other_settings,
     run_all,
-    serial_loading,
     write_json,
 )
 
@@ -56,8 +53,6 @@ PAPER_PASSES = 320 / 140
 RECORD_RATIOS = (0.97, 1.60)
 #: AP50 below which a joint training says little about what the schedule can do.
 UNDERTRAINED = 0.6
-#: What of a config is about showing and keeping, not about training.
-_SHOWN = ("default_hooks", "log_processor", "visualizer", "vis_backends", "log_level")
 _RECALLS = ("AR@100", "AR@300", "AR@1000")
 
 
@@ -159,10 +154,13 @@ def run_study(study: Study) -> list[Run]:
     """
     from lossweave.studies.alternating_vs_joint_report import write_study
 
-    plans = _plans(study)
-    loading, checksum = serial_loading(study.config), _checksum(study)  # read here, not in threads
+    if not study.seeds or study.jobs < 1:
+        raise LossweaveError("the study needs a seed and at least one job at a time")
+    read = read_staged(study.config, study.options)  # here, not in threads
+    plans = _plans(study, read)
+    checksum = hashlib.sha256(read.told.encode()).hexdigest()[:12]
     work = [
-        partial(_train, study, arm, seed, plans[arm], loading, checksum)
+        partial(_train, study, arm, seed, plans[arm], read, checksum)
         for seed in study.seeds
         for arm in plans
     ]
@@ -212,21 +210,9 @@ def joint_options(images: int, joint: Budget, default_batch: int) -> list[str]:
     ]
 
 
-def _plans(study: Study) -> dict[str, tuple[str, ...]]:
-    """The ``--cfg-options`` of every arm; what is wrong with the input is found here."""
-    if not study.seeds or study.jobs < 1:
-        raise LossweaveError("the study needs a seed and at least one job at a time")
-    cfg = load_config(study.config, parsed_options(study.options))
-    batch = int(cfg.train_dataloader.get("batch_size", 1))
-    if "schedule" not in cfg:
-        raise LossweaveError(f"{study.config} has no `schedule`, so there is nothing to alternate")
-    if cfg.schedule.get("type") == "joint":
-        raise LossweaveError(f"{study.config}: its schedule is joint; name the alternating one")
-    alternating = schedule_of(cfg)
-    if "joint" not in cfg.schedule:
-        raise LossweaveError(f"{study.config}: schedule.joint=dict(iterations=...) is missing")
-    cfg.schedule.type = "joint"
-    joint = schedule_of(cfg).stages[0]
+def _plans(study: Study, read: StagedConfig) -> dict[str, tuple[str, ...]]:
+    """The ``--cfg-options`` of every arm."""
+    alternating, joint, batch = read.schedule, read.joint.stages[0], read.batch
     images = sum(_images(stage, batch) for stage in alternating.stages)
     plans: dict[str, tuple[str, ...]] = {ALTERNATING: (), JOINT: ("schedule.type=joint",)}
     if study.equal:
@@ -244,18 +230,18 @@ def _train(
     arm: str,
     seed: int,
     options: Sequence[str],
-    loading: Sequence[str],
+    read: StagedConfig,
     checksum: str,
 ) -> Run:
     folder = _folder(study, arm, seed)
     folder.mkdir(parents=True, exist_ok=True)
     config = resolve_config(study.config)
-    chosen = [f"randomness.seed={seed}", *study.options, *options]  # the arm has the last word
+    chosen = [f"{read.seed}={seed}", *study.options, *options]  # the arm has the last word
     refuse_other_settings(folder, dict(options=chosen, config=checksum))
     if not _finished(folder):
         words = [
             *("tools/train.py", config, "--work-dir", str(folder)),
-            *("--resume", "--cfg-options", *chosen, *loading),
+            *("--resume", "--cfg-options", *chosen, *read.loading),
         ]
         call(words, folder / "log.txt", study.jobs)
     if not _finished(folder):
@@ -268,15 +254,9 @@ def _start(folder: Path) -> str | None:
     kept = folder / "initial.pth"
     if not kept.is_file():
         return None
-    state = torch.load(kept, map_location="cpu", weights_only=False)["state_dict"]
+    content = torch.load(kept, map_location="cpu", weights_only=False)
+    state = content["model" if "model" in content else "state_dict"]
     return hashlib.sha256("".join(digest(state).values()).encode()).hexdigest()[:16]
-
-
-def _checksum(study: Study) -> str:
-    """A checksum of what the config says about training; it may be edited between calls."""
-    content = load_config(study.config).to_dict()
-    told = {key: value for key, value in sorted(content.items()) if key not in _SHOWN}
-    return hashlib.sha256(repr(told).encode()).hexdigest()[:12]
 
 
 def _as_dict(run: Run) -> dict[str, Any]:
