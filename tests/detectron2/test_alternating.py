@@ -12,9 +12,11 @@ import torch
 from d2_toy import DATA
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import instantiate
-from detectron2.data import get_detection_dataset_dicts
+from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
+from detectron2.data.datasets import register_pascal_voc
 from detectron2.engine import SimpleTrainer
 from detectron2.modeling.meta_arch import GeneralizedRCNN, ProposalNetwork
+from PIL import Image
 from support import assert_same
 
 from lossweave import command_line
@@ -30,6 +32,7 @@ from lossweave.studies.alternating_vs_joint import ALTERNATING, Run
 from lossweave.studies.staged_configs import read_staged
 
 STAGES = ("rpn1", "rcnn1", "rpn2", "rcnn2")
+VOC_CLASSES = ("red", "green", "blue")
 LAZY = """\
 import torch
 from d2_toy import DATA, toy_cfg
@@ -343,6 +346,49 @@ def test_two_networks_are_evaluated_with_fixed_proposals(config: str, tmp_path: 
     assert record.finished and record.unified is None
     assert {"AP", "AR@10"} <= set(record.stages[-1].metrics)
     assert not (work_dir / "unified.pth").exists()
+
+
+def _as_voc(root: Path) -> None:
+    """The toy data once more, as VOC has them."""
+    for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
+        (root / folder).mkdir(parents=True)
+    names = []
+    for entry in get_detection_dataset_dicts(DATA):
+        name = Path(entry["file_name"]).stem
+        names.append(name)
+        Image.open(entry["file_name"]).save(root / f"JPEGImages/{name}.jpg")
+        objects = []
+        for x, y, w, h, kind in ((*a["bbox"], a["category_id"]) for a in entry["annotations"]):
+            box = dict(xmin=x + 1, ymin=y + 1, xmax=x + w, ymax=y + h)
+            corners = "".join(f"<{k}>{v}</{k}>" for k, v in box.items())
+            objects.append(
+                f"<object><name>{VOC_CLASSES[kind]}</name><pose>no</pose><truncated>0</truncated>"
+                f"<difficult>0</difficult><bndbox>{corners}</bndbox></object>"
+            )
+        size = "<size><width>64</width><height>64</height></size>"
+        text = f"<annotation>{size}{''.join(objects)}</annotation>"
+        (root / f"Annotations/{name}.xml").write_text(text)
+    (root / "ImageSets/Main/toy.txt").write_text("\n".join(names))
+
+
+def test_vocs_evaluator_and_an_rpn_alone(config: str, tmp_path: Path) -> None:
+    """The evaluator sees detections alone; recall of a stage with an RPN needs none."""
+    root, name = tmp_path / "voc", "lossweave_toy_voc"
+    _as_voc(root)
+    register_pascal_voc(name, str(root), "toy", 2007, VOC_CLASSES)
+    text = Path(config).read_text().replace("COCOEvaluator", "PascalVOCDetectionEvaluator")
+    path = tmp_path / "voc.py"
+    path.write_text(text.replace("names=DATA", f"names={name!r}").replace("=DATA", f"={name!r}"))
+    try:
+        short = ("schedule.rpn.iterations=1", "schedule.rcnn.iterations=1")
+        record = _train(str(path), tmp_path / "run", "+schedule.stop_after=2", *short)
+    finally:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+    assert set(record.stages[0].metrics) == {"AR@10", "AR@100"}
+    assert set(record.stages[1].metrics) == {"AP", "AP50", "AR@10", "AR@100"}
+    assert 0 <= record.stages[1].metrics["AP"] <= record.stages[1].metrics["AP50"] <= 1
+    assert record.stages[0].metrics["AR@100"] > 0
 
 
 def test_a_study_reads_the_config(config: str, whole) -> None:

@@ -2,6 +2,8 @@
 
 from lossweave.alternating.four_step import build_schedule, four_step, joint
 from lossweave.alternating.freezing import FrozenGuard, drop_frozen, freeze
+from lossweave.alternating.measure import StageMeasure
+from lossweave.alternating.plan import Plan
 from lossweave.alternating.proposals import ProposalFile, ProposalWriter
 from lossweave.alternating.recall import average_recall
 from lossweave.alternating.record import (
@@ -17,11 +19,13 @@ __all__ = [
     "Budget",
     "CurvePoint",
     "FrozenGuard",
+    "Plan",
     "ProposalFile",
     "ProposalPass",
     "ProposalWriter",
     "Schedule",
     "Stage",
+    "StageMeasure",
     "StageRecord",
     "TrainingRecord",
     "UnifiedRecord",

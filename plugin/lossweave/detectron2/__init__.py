@@ -1,8 +1,9 @@
-"""The Detectron2 adapter: detector, configs, hook, data order, trainers, demo.
+"""The Detectron2 adapter: detector, configs, hook, data order, trainers, stages, demo.
 
 Importing it registers the meta-architecture ``CombinedLossDetector``.
 """
 
+from lossweave.detectron2.alternating import AlternatingTraining
 from lossweave.detectron2.configuring import add_lossweave_config, load_config
 from lossweave.detectron2.detector import CombinedLossMixin, combine_losses, combined_class
 from lossweave.detectron2.draws import NumberedLoader, build_numbered_train_loader
@@ -10,6 +11,7 @@ from lossweave.detectron2.hook import CombinerHook
 from lossweave.detectron2.trainer import SaveOnInterruptHook, Trainer
 
 __all__ = [
+    "AlternatingTraining",
     "CombinedLossMixin",
     "CombinerHook",
     "NumberedLoader",
