@@ -30,6 +30,7 @@ examples:
       --terms 'cls=loss_cls' 'loc=loss_bbox,loss_centerness'
   # Faster R-CNN in four steps; every stage resumes with --resume, too
   python tools/train.py configs/mmdet/alternating/faster-rcnn_demo.py
+  python tools/train.py configs/detectron2/alternating/faster_rcnn_demo.py
   # go on after a stop, from the newest checkpoint in the work directory
   python tools/train.py CONFIG --resume
   # several GPUs with MMDetection: its own launchers

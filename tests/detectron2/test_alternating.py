@@ -431,6 +431,16 @@ def test_a_detector_without_stages_is_refused(config: str, tmp_path: Path) -> No
         _train(str(path), tmp_path / "run")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--num-gpus", "2"], "one process"), (["--resume", "a.pth"], "takes no checkpoint")],
+)
+def test_what_the_tool_refuses(config, tmp_path, arguments: list[str], message: str) -> None:
+    folder = str(tmp_path / "run")
+    with pytest.raises(LossweaveError, match=message):
+        command_line.train([config, "--work-dir", folder, *arguments])
+
+
 def test_another_training_in_the_folder_is_refused(whole, config: str) -> None:
     work_dir, _ = whole
     with pytest.raises(LossweaveError, match="go on with --resume"):
