@@ -62,7 +62,9 @@ def plot_history(
             panel.tick_params(labelbottom=True)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.suptitle(title or _TITLES[quantity], fontsize=13)
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4))
+    # As many columns as long names leave room for.
+    columns = max(1, min(len(labels), 4, 110 // (8 + max(map(len, labels), default=0))))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     return Path(path)
