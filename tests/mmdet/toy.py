@@ -1,6 +1,7 @@
 """Real detectors, shrunk, on a data set of a dozen images: seconds of training on a CPU."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -176,5 +177,8 @@ def toy_config(
 def _write_base(work_dir: Path, base: str) -> str:
     work_dir.mkdir(parents=True, exist_ok=True)
     path = work_dir / "base.py"
-    path.write_text(f"_base_ = {base!r}\n")
+    # Whole at once: the ranks of a test write the same file while others read it.
+    part = path.with_suffix(f".{os.getpid()}.part")
+    part.write_text(f"_base_ = {base!r}\n")
+    part.replace(path)
     return str(path)
