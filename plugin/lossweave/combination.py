@@ -291,11 +291,10 @@ class LossCombination(nn.Module):
             found = next(k for k, reached in enumerate(around.terms) if at in reached)
             return combiner.terms[found]
 
-        named = {} if model is None else {id(p): n for n, p in model.named_parameters()}
-        self.boundary.check(around.boundary, around.leaves, who, named)
+        self.boundary.check(around.boundary, around.leaves, who, model)
         self._warn_of_unrelated(around.unrelated(), combiner)
-        parameters = around.leaves
-        if model is not None:
+        parameters = around.leaves  # an order of its own will do where nobody else's matters
+        if model is not None and (combiner.elementwise or distributed.world_size() > 1):
             parameters = [p for p in model.parameters() if p.requires_grad]
         return gradient_root(value, terms, around, parameters, combiner, retain)
 

@@ -112,9 +112,8 @@ def test_a_path_around_names_the_module() -> None:
     model, terms, points = _caught(boundary, shared_head=True)
     terms[1] = terms[1] + model.base.weight.sum()
     around = surroundings(terms, points)
-    names = {id(p): n for n, p in model.named_parameters()}
     with pytest.raises(LossweaveError, match="lies above 'base', which the term 'b' reaches"):
-        boundary.check(around.boundary, around.leaves, lambda leaf: "b", names)
+        boundary.check(around.boundary, around.leaves, lambda leaf: "b", model)
 
 
 def test_nested_modules_are_refused() -> None:

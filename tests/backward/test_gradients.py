@@ -107,5 +107,16 @@ def test_large_tensors_piece_by_piece() -> None:
     y = torch.randn_like(x)
     method = Fixed(1.0, 1.0)
     _root([(x * y).sum(), x.sum()], [x], method).backward()
-    torch.testing.assert_close(method.gramian[0, 1], y.double().sum(), rtol=1e-6, atol=1e-3)
+    norms = (y.double().norm() * len(y) ** 0.5).item()
+    torch.testing.assert_close(method.gramian[0, 1], y.double().sum(), rtol=0, atol=1e-8 * norms)
     torch.testing.assert_close(x.grad, y + 1)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e25])
+def test_squares_beyond_the_range_of_float32(size: float) -> None:
+    x = torch.randn(100).requires_grad_()
+    y = size * torch.randn(100)
+    method = Fixed(1.0, 1.0)
+    _root([(x * y).sum(), (2 * x * y).sum()], [x], method).backward()
+    expected = y.double().square().sum() * torch.tensor([[1.0, 2.0], [2.0, 4.0]]).double()
+    torch.testing.assert_close(method.gramian, expected, rtol=1e-6, atol=0)

@@ -102,21 +102,23 @@ class Pyramid(nn.Module):
         ]
 
 
-def test_a_pyramid_is_cut_between_the_stages_of_its_trunk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lossweave.backward._stages._STAGES", 8)  # where all its cuts are taken
+def test_a_pyramid_is_cut_between_the_stages_of_its_trunk() -> None:
     model = Pyramid()
     terms = model(torch.randn(1, 8, 16, 16))
     place = {id(p): i for i, p in enumerate(model.parameters())}
-    walks = [reach([term]) for term in terms]
+    edges: dict = {}
+    walks = [reach([term], edges=edges) for term in terms]
     ends = [sorted(place[id(leaf)] for leaf in walk.leaves) for walk in walks]
-    passes = staged(terms, walks, ends, place)
-    assert {p.term for p in passes} == {0, 1}
-    first = [p for p in passes if p.term == 0]
-    assert len(first) >= 6
-    # Each parameter is met in one stage only, and the heads' graphs are released at once.
-    met = [i for p in first for i in p.ends]
-    assert sorted(met) == sorted(set(met)) == ends[0]
-    assert first[0].root and not first[0].keep
+    passes = staged(terms, walks, ends, place, edges)
+    assert [p.term for p in passes] == [0, 1, 0, 1]
+    assert [p.root for p in passes] == [True, True, False, False]
+    assert [p.keep for p in passes] == [True, False, True, False]
+    for k in range(2):  # each parameter is met in one stage only
+        met = [i for p in passes if p.term == k for i in p.ends]
+        assert sorted(met) == ends[k]
+    late = {name for name, p in model.named_parameters() if place[id(p)] in passes[2].ends}
+    assert {"trunk.0.weight", "trunk.3.weight"} < late
+    assert not any(name.startswith("heads") for name in late)
 
 
 def test_peak_memory_is_near_that_of_one_backward() -> None:
@@ -143,8 +145,8 @@ def test_peak_memory_is_near_that_of_one_backward() -> None:
     for call in (plain, ours, passes):
         call()
     stock = peak_bytes(plain)
-    assert peak_bytes(ours) < 1.05 * stock
-    assert peak_bytes(passes) > 1.05 * stock  # so there was something to gain
+    assert peak_bytes(ours) < 1.08 * stock
+    assert peak_bytes(passes) > 1.10 * stock  # so there was something to gain
 
 
 def test_a_graph_whose_nodes_do_not_tell_their_order() -> None:
@@ -179,7 +181,7 @@ def test_hooks_on_tensors_act_once() -> None:
             y.register_hook(lambda grad: watched.append(1))
     terms = [y.sum(), (2 * y).sum()]
     around = surroundings(terms, [])
-    assert len(around.passes) > 4
+    assert len(around.passes) == 4
     gradient_root(torch.zeros(()), terms, around, [x], Mean()).backward()
     torch.testing.assert_close(x.grad, torch.full((3,), (1.5 + 2 * 2.5) * 1.1**20))
     assert len(watched) >= 40
@@ -203,7 +205,7 @@ def test_functions_written_in_python_outlive_what_is_above_them() -> None:
         y = Doubled.apply(y) if number % 3 else 0.5 * y
     terms = [y.sum(), (3 * y).sum()]
     around = surroundings(terms, [])
-    assert len(around.passes) > 4
+    assert len(around.passes) == 4
     root = gradient_root(torch.zeros(()), terms, around, [x], Mean())
     factor = 2.0**26 * 0.5**14
     del y, terms, around

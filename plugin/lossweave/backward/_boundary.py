@@ -1,6 +1,6 @@
 """Where the terms' gradients are combined: the boundary, caught during a model's forward."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -186,7 +186,7 @@ class Boundary:
         points: Sequence[Point],
         leaves: Sequence[Tensor],
         who: Callable[[Tensor], str],
-        names: Mapping[int, str],
+        model: nn.Module | None = None,
     ) -> None:
         """Refuse a boundary that a term goes around.
 
@@ -194,17 +194,21 @@ class Boundary:
             points: the boundary's.
             leaves: what is reached without passing it.
             who: tells which term reaches a leaf.
-            names: of parameters, by ``id``.
+            model: has names for its parameters.
 
         Raises:
             LossweaveError: a leaf is reached both ways; names its module.
         """
+        if not points:
+            return
         fresh = {id(leaf): leaf for leaf in leaves if id(leaf) not in self._above}
-        if not points or not fresh:
+        if not fresh:
             return
         below = {id(leaf) for leaf in reach(p.tensor for p in points).leaves}
         for key, leaf in fresh.items():
             if key in below:
+                parameters = [] if model is None else model.named_parameters()
+                names = {id(parameter): name for name, parameter in parameters}
                 module = names.get(key, "a tensor").rpartition(".")[0] or names.get(key, "a tensor")
                 raise LossweaveError(
                     f"boundary={self.where!r} lies above {module!r}, which the term {who(leaf)!r} "

@@ -16,9 +16,12 @@ __all__ = ["Method", "Surroundings", "gradient_root", "surroundings"]
 #: Tensors are gathered up to this many elements before their inner products are taken and
 #: their rows are sent, so that many small ones cost as little as a few large ones.
 _BUCKET = 1 << 20
-#: Elements of a row that are in float64 at a time, on an accelerator and on a CPU, whose cache
-#: holds so many (on 3 million elements and 2 rows 3 ms, against 14 ms in pieces of a bucket).
-_PIECE = (_BUCKET, 1 << 16)
+#: Elements of a row whose inner products are taken at a time, on an accelerator and on a CPU.
+_PIECE = (_BUCKET, 1 << 17)
+#: Up to this many terms, products of pairs of rows, as they lie, take less than to gather them.
+_FEW = 4
+#: Squares of norms within these bounds lost nothing to float32.
+_SAFE = (1e-24, 1e36)
 
 
 class Method(Protocol):
@@ -83,7 +86,8 @@ def surroundings(terms: Sequence[Tensor | None], boundary: Sequence[Point]) -> S
         (2, [[0, 1], [1]])
     """
     cut = {point.node: point for point in boundary}
-    walks = [reach([] if term is None else [term], cut) for term in terms]
+    edges: dict[Any, list[Any]] = {}
+    walks = [reach([] if term is None else [term], cut, edges) for term in terms]
     if any(walk.reentrant for walk in walks):
         raise LossweaveError(
             "a reentrant activation checkpoint cannot be differentiated to the parameters "
@@ -102,7 +106,7 @@ def surroundings(terms: Sequence[Tensor | None], boundary: Sequence[Point]) -> S
         for walk in walks
     ]
     # Above a boundary there is little to release, and less to be gained than the search takes.
-    passes = unstaged(walks, reached) if points else staged(terms, walks, reached, place)
+    passes = unstaged(walks, reached) if points else staged(terms, walks, reached, place, edges)
     return Surroundings(points, list(leaves.values()), reached, passes)
 
 
@@ -206,17 +210,50 @@ class _Job:
         shared, share = self._agree(scale.device)
         gramian = self._gramian(shared, scale)
         weights = self.method.weights_of(gramian)
-        results: list[Tensor | None] = []
+        results: list[Tensor | None] = [None] * len(self.tensors)
         edge = len(self.around.boundary)
         number = {id(parameter): p for p, parameter in enumerate(self.parameters)}
+        together: list[int] = []
         for i, tensor in enumerate(self.tensors):
+            combined = i < edge or i in shared
+            if (
+                self._alike(i)
+                and combined
+                and not self.method.elementwise
+                and share.get(i, 1.0) == 1.0
+            ):
+                together.append(i)
+                continue
             rows, self.rows[i] = self.rows[i], {}
             if i < edge:
                 key: int | None = 2 * (self.ranks * i + distributed.rank()) + 1
             else:
-                key = 2 * number.get(id(tensor), i) if i in shared else None
-            results.append(self._combined(rows, weights, key, tensor, share.get(i, 1.0)))
+                key = 2 * number.get(id(tensor), i) if combined else None
+            results[i] = self._combined(rows, weights, key, tensor, share.get(i, 1.0))
+        for bucket in self._buckets(together):
+            for i, total in zip(bucket, self._weighted(bucket, weights), strict=True):
+                results[i] = total
         return results
+
+    def _alike(self, i: int) -> bool:
+        """Whether a tensor's rows may be weighted together with those of others."""
+        rows = self.rows[i]
+        return len(rows) == self.count and self.tensors[i].dtype is torch.float32
+
+    def _weighted(self, bucket: Sequence[int], weights: Sequence[float]) -> Sequence[Tensor]:
+        """The rows of some tensors combined by weights, with few launches."""
+        rows = [[self.rows[i].pop(k) for i in bucket] for k in range(self.count)]
+        order = sorted(range(self.count), key=lambda k: weights[k] != 1)
+        totals = tuple(rows[order[0]])
+        own = weights[order[0]] != 1  # autograd may have handed out one tensor twice
+        if own:
+            totals = torch._foreach_mul(totals, weights[order[0]])
+        for k in order[1:]:
+            if own:
+                torch._foreach_add_(totals, rows[k], alpha=weights[k])
+            else:
+                totals, own = torch._foreach_add(totals, rows[k], alpha=weights[k]), True
+        return totals
 
     def _differentiate(self, scale: Tensor) -> None:
         held: dict[Any, Tensor] = {}
@@ -265,17 +302,22 @@ class _Job:
         return shared, share
 
     def _gramian(self, shared: Mapping[int, Sequence[int]], scale: Tensor) -> Tensor:
-        size = self.count
-        options: dict[str, Any] = {"dtype": torch.float64, "device": scale.device}
-        total = torch.zeros(size, size, **options)
-        for bucket in self._buckets(list(shared)):
-            total += _inner_products(self._flat(bucket, average=True))
-        total /= self.ranks  # equal on all ranks; the sum below gives it back, with equal bits
-        own = torch.zeros_like(total)
-        for bucket in self._buckets(range(len(self.around.boundary))):
-            own += _inner_products(self._flat(bucket, average=False))
+        # Equal on all ranks but for the division; the sum below gives it back, with equal bits.
+        total = self._products(list(shared), self.ranks > 1, scale.device) / self.ranks
+        own = self._products(range(len(self.around.boundary)), False, scale.device)
         total = distributed.sum_(total + own / self.ranks**2)
         return (total / scale.double().square()).cpu()
+
+    def _products(self, indexes: Sequence[int], average: bool, device: torch.device) -> Tensor:
+        """The K x K inner products of the rows over some tensors, in float64."""
+        if not average and device.type == "cpu" and self.count <= _FEW:
+            found = _dot_products([self.rows[i] for i in indexes], self.count)
+            if found is not None:
+                return found
+        total = torch.zeros(self.count, self.count, dtype=torch.float64, device=device)
+        for bucket in self._buckets(indexes):
+            total += _inner_products(self._flat(bucket, average))
+        return total
 
     def _like(self, i: int) -> Tensor:
         return self.tensors[i] if i >= 0 else self.parameters[-1 - i]
@@ -356,3 +398,36 @@ def _inner_products(rows: Sequence[Tensor]) -> Tensor:
         exact = torch.stack(piece).double()
         total += exact @ exact.T
     return total
+
+
+def _dot_products(tensors: Sequence[Mapping[int, Tensor]], count: int) -> Tensor | None:
+    """The same on a CPU, without a copy: pieces in float32, their sum in float64.
+
+    Args:
+        tensors: per tensor, the rows by term.
+        count: number of terms.
+
+    Returns:
+        None where rows are not of float32, or not within its range when squared.
+    """
+    found: dict[tuple[int, int], list[Tensor]] = {
+        (a, b): [] for a in range(count) for b in range(a, count)
+    }
+    piece = _PIECE[True]
+    for rows in tensors:
+        if any(row.dtype is not torch.float32 for row in rows.values()):
+            return None
+        flat = {k: row.reshape(-1) for k, row in rows.items()}
+        for (a, b), products in found.items():
+            if a not in flat or b not in flat:
+                continue
+            if flat[a].numel() <= piece:
+                products.append(torch.dot(flat[a], flat[b]))
+            else:
+                products.extend(map(torch.dot, flat[a].split(piece), flat[b].split(piece)))
+    total = torch.zeros(count, count, dtype=torch.float64)
+    for (a, b), products in found.items():
+        if products:
+            total[a, b] = total[b, a] = torch.stack(products).double().sum()
+    least, most = _SAFE
+    return total if all(least < square < most for square in total.diagonal().tolist()) else None

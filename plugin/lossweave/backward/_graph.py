@@ -11,6 +11,8 @@ __all__ = ["Point", "Reach", "following", "point_of", "reach", "reached_leaves"]
 
 _DDP_SINK = "_DDPSinkBackward"
 _REENTRANT = "CheckpointFunctionBackward"
+_LEAF = "AccumulateGrad"
+_UNKNOWN: list[Any] = []
 
 
 class Reach(NamedTuple):
@@ -85,12 +87,16 @@ def following(node: Any, output: int) -> Iterator[tuple[Any, int]]:
     return (edge for edge in edges if edge[0] is not None)
 
 
-def reach(roots: Iterable[Any], cut: Collection[Any] = ()) -> Reach:
+def reach(
+    roots: Iterable[Any], cut: Collection[Any] = (), edges: dict[Any, list[Any]] | None = None
+) -> Reach:
     """Walk the graph from the roots down to the leaves, or to a cut.
 
     Args:
         roots: attached tensors (others reach nothing), or edges ``(node, output)``.
         cut: nodes that are not walked over.
+        edges: gathers, of the nodes walked over, the edges followed; a leaf's node has none. Walks
+            that share it ask the graph only once.
 
     Example:
         >>> a, b = (torch.ones(1, requires_grad=True) for _ in range(2))
@@ -100,6 +106,7 @@ def reach(roots: Iterable[Any], cut: Collection[Any] = ()) -> Reach:
         ([True], 1)
     """
     found = Reach([], [], set(), False)
+    known = {} if edges is None else edges
     seen: set[Any] = set()
     reentrant = False
     stack: list[tuple[Any, int]] = []
@@ -112,6 +119,8 @@ def reach(roots: Iterable[Any], cut: Collection[Any] = ()) -> Reach:
             found.leaves.append(root)
     while stack:
         node, output = stack.pop()
+        if node in seen:
+            continue
         name = type(node).__name__
         key = (node, output) if name == _DDP_SINK else node
         if key in seen:
@@ -121,11 +130,16 @@ def reach(roots: Iterable[Any], cut: Collection[Any] = ()) -> Reach:
             found.cut.append(node)
             continue
         found.nodes.add(node)
+        if name == _LEAF:
+            found.leaves.append(node.variable)
+            continue
         reentrant = reentrant or name == _REENTRANT
-        variable = getattr(node, "variable", None)
-        if variable is not None:
-            found.leaves.append(variable)
-        stack.extend(following(node, output))
+        if name == _DDP_SINK:
+            followed = list(following(node, output))
+            known.setdefault(node, []).extend(followed)
+        elif (followed := known.get(node, _UNKNOWN)) is _UNKNOWN:
+            followed = known[node] = [edge for edge in node.next_functions if edge[0] is not None]
+        stack.extend(followed)
     return found._replace(reentrant=reentrant)
 
 

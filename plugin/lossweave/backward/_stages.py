@@ -1,11 +1,14 @@
-"""The terms' graphs in stages, so that what one stage kept is released before the next begins.
+"""The terms' graphs in two stages, so that what the first kept is released before the second.
 
 A pass per term through a whole graph would keep all activations until the last pass, beside
-that pass's own intermediate gradients. Stage by stage, every term's gradient is brought to the
-next cut, and then the graph above it is gone.
+that pass's own intermediate gradients. With a cut, every term's gradient is first brought to it;
+then the graph above is gone before the early, large feature maps are differentiated.
 """
 
-from collections.abc import Mapping, Sequence
+from bisect import bisect
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import accumulate
+from math import prod
 from typing import Any, NamedTuple
 
 import torch
@@ -16,9 +19,10 @@ from lossweave.backward._graph import Reach
 
 __all__ = ["Pass", "run_pass", "staged", "unstaged"]
 
-#: About as many stages are aimed at. More of them save little memory and take time: on the demo's
-#: three detectors 3 stay within stock + K copies of the shared gradients, and 2 do not on SSD.
-_STAGES = 3
+#: How much of what two or more terms share lies above the cut, by the sizes of the gradients
+#: there. From 0.3 to 0.4, one cut takes as little memory on the demo's three detectors as any
+#: number of them, and more of them take time.
+_ABOVE = 1 / 3
 _Edge = tuple[Any, int]  # a node, and which of its outputs
 
 
@@ -62,8 +66,9 @@ def staged(
     walks: Sequence[Reach],
     ends: Sequence[list[int]],
     place: Mapping[int, int],
+    children: Mapping[Any, Sequence[_Edge]],
 ) -> list[Pass]:
-    """Divide the terms' graphs, down to the leaves, into stages.
+    """Divide the terms' graphs, down to the leaves, in two.
 
     A cut is allowed where all that consume one tensor, and all that use one leaf, lie on one
     side: then no gradient at the cut is a part of another one. A node is put as late as what
@@ -76,68 +81,48 @@ def staged(
         walks: per term, what it reaches.
         ends: per term, the positions of its leaves.
         place: the position of a leaf by its ``id``.
+        children: the edges that these walks followed.
 
     Returns:
-        The passes in the order in which they are to run.
+        The passes in the order in which they are to run; one per term where there is no cut.
 
     Example:
         >>> from lossweave.backward import reach
         >>> x, y, z = (torch.ones(2, requires_grad=True) for _ in range(3))
-        >>> shared = (x * y).exp()
+        >>> shared = (x * y).exp().sin()
         >>> terms = [(z * shared).sum(), (2 * shared).sum()]
         >>> place = {id(x): 0, id(y): 1, id(z): 2}
-        >>> passes = staged(terms, [reach([t]) for t in terms], [[0, 1, 2], [0, 1]], place)
+        >>> edges = {}
+        >>> walks = [reach([term], edges=edges) for term in terms]
+        >>> passes = staged(terms, walks, [[0, 1, 2], [0, 1]], place, edges)
         >>> [(p.term, p.ends, p.keep) for p in passes]
-        [(0, [2], False), (1, [], False), (0, [0, 1], True), (1, [0, 1], False)]
+        [(0, [2], True), (1, [], False), (0, [0, 1], True), (1, [0, 1], False)]
     """
-    union = set().union(*(walk.nodes for walk in walks))
-    children = {
-        node: [edge for edge in node.next_functions if edge[0] in union]
-        for node in union
-        if getattr(node, "variable", None) is None
-    }
-    order = _order(children)
+    cut = _cut(children, walks)
     begin = [None if root is None else root.grad_fn for root in roots]
-    if not order or any(wanted and begin[k] is None for k, wanted in enumerate(ends)):
+    if cut is None or any(wanted and begin[k] is None for k, wanted in enumerate(ends)):
         return unstaged(walks, ends)
-    stage_of: dict[Any, int] = {}
-    cuts = _chosen(order, children, walks)
-    for stage, (start, end) in enumerate(zip([0, *cuts], [*cuts, len(order)], strict=True)):
-        stage_of.update((node, stage) for node in order[start:end])
-    count = len(cuts) + 1
-    passes: list[list[Pass]] = [[] for _ in range(count)]
-    inside: list[list[set[Any]]] = [[] for _ in range(count)]
-    for k, walk in enumerate(walks):
-        if not ends[k]:
-            continue
-        nodes: list[set[Any]] = [set() for _ in range(count)]
-        above: list[dict[_Edge, None]] = [{} for _ in range(count)]
-        below: list[dict[_Edge, None]] = [{} for _ in range(count)]
-        leaves: list[set[int]] = [set() for _ in range(count)]
-        for node in walk.nodes:
-            stage = stage_of.get(node, -1)
-            if stage < 0:
+    last, crossing = cut
+    first = children.keys() - last
+    late = {place[id(c.variable)] for node in last for c, _ in children[node] if c not in children}
+    passes = []
+    for above in (True, False):
+        inside = [walk.nodes & (first if above else last) for walk in walks]
+        for k, wanted in enumerate(ends):
+            if not wanted or not inside[k]:
                 continue
-            nodes[stage].add(node)
-            for edge in children[node]:
-                if edge[0] not in walk.nodes:
-                    continue
-                later = stage_of.get(edge[0])
-                if later is None:
-                    leaves[stage].add(place[id(edge[0].variable)])
-                elif later > stage:
-                    below[stage][edge] = above[later][edge] = None
-        for stage in range(count):
-            root = stage_of[begin[k]] == stage
-            passes[stage].append(
-                Pass(k, root, list(above[stage]), list(below[stage]), sorted(leaves[stage]), False)
+            across = [e for e, users in crossing.items() if not users.isdisjoint(walks[k].nodes)]
+            passes.append(
+                Pass(
+                    term=k,
+                    root=(begin[k] in first) == above,
+                    above=[] if above else across,
+                    below=across if above else [],
+                    ends=[i for i in wanted if (i in late) != above],
+                    keep=any(not inside[k].isdisjoint(later) for later in inside[k + 1 :]),
+                )
             )
-            inside[stage].append(nodes[stage])
-    return [
-        one._replace(keep=any(not own.isdisjoint(later) for later in inside[stage][i + 1 :]))
-        for stage in range(count)
-        for i, (one, own) in enumerate(zip(passes[stage], inside[stage], strict=True))
-    ]
+    return passes
 
 
 def run_pass(
@@ -186,76 +171,102 @@ def run_pass(
     return [(i, grad) for i, grad in ended if grad is not None]
 
 
-def _order(children: Mapping[Any, Sequence[_Edge]]) -> list[Any]:
+def _cut(
+    children: Mapping[Any, Sequence[_Edge]], walks: Sequence[Reach]
+) -> tuple[set[Any], dict[_Edge, set[Any]]] | None:
+    """The nodes below the cut, and the edges across it with the nodes that follow them; None
+    where there is no good one."""
+    some: set[Any] = set()
+    shared: set[Any] = set()
+    for walk in walks:
+        shared |= some & walk.nodes
+        some |= walk.nodes
+    shared &= children.keys()
+    over = children.keys() - shared  # what is a single term's has nothing shared above it
+    fixed = {child for node in over for child, _ in children[node]}
+    order = _order(shared, children, fixed)
+    sizes = list(accumulate(map(_size, order), initial=0))
+    aim = bisect(sizes, _ABOVE * sizes[-1])
+    for cut in sorted(_cuts(order, children, fixed), key=lambda number: abs(number - aim)):
+        last = set(order[cut:])
+        crossing: dict[_Edge, set[Any]] = {}
+        for node in (*order[:cut], *over):
+            for edge in children[node]:
+                if edge[0] in last:
+                    crossing.setdefault(edge, set()).add(node)
+        if _bare(crossing):
+            return last, crossing
+    return None
+
+
+def _order(
+    nodes: Iterable[Any], children: Mapping[Any, Sequence[_Edge]], fixed: Collection[Any]
+) -> list[Any]:
     """The nodes in an order in which gradients flow and which leaves many cuts; empty if the
     nodes do not tell their own order (they were made by several threads)."""
-    made = {node: node._sequence_nr() for node in children}
-    for node, edges in children.items():
-        if any(made.get(child, -1) >= made[node] for child, _ in edges):
-            return []
-    order = sorted(children, key=made.__getitem__, reverse=True)
-    cuts = _cuts(order, children)
-    group: dict[Any, int] = {}
-    for number, (start, end) in enumerate(zip([0, *cuts], [*cuts, len(order)], strict=True)):
-        group.update((node, number) for node in order[start:end])
-    level: dict[Any, int] = {}
-    for node in reversed(order):
-        own = group[node]
-        level[node] = 1 + max((level[c] for c, _ in children[node] if group.get(c) == own),
-                              default=0)  # fmt: skip
-    return sorted(order, key=lambda node: (group[node], -level[node]))
+    made = {node: node._sequence_nr() for node in nodes}
+    for node, own in made.items():
+        for child, _ in children[node]:
+            if made.get(child, -1) >= own:
+                return []
+    order = sorted(made, key=made.__getitem__, reverse=True)
+    rank: dict[Any, tuple[int, int]] = {}  # between which cuts, and how far from the lower one
+    ends = [0, *_cuts(order, children, fixed), len(order)]
+    for group in range(len(ends) - 1, 0, -1):
+        for node in reversed(order[ends[group - 1] : ends[group]]):
+            far = 0
+            for child, _ in children[node]:
+                found = rank.get(child)
+                if found is not None and found[0] == group and found[1] <= far:
+                    far = found[1] - 1
+            rank[node] = group, far
+    return sorted(order, key=rank.__getitem__)
 
 
-def _cuts(order: Sequence[Any], children: Mapping[Any, Sequence[_Edge]]) -> list[int]:
-    """How many nodes may lie above a cut: those numbers that part no tensor's consumers."""
-    spans: dict[Any, list[int]] = {}
+def _cuts(
+    order: Sequence[Any], children: Mapping[Any, Sequence[_Edge]], fixed: Collection[Any]
+) -> list[int]:
+    """How many nodes may lie above a cut: those numbers that part no tensor's consumers.
+
+    Args:
+        order: nodes, as gradients flow.
+        children: the edges out of them.
+        fixed: what nodes above all of these consume as well.
+    """
+    last: dict[Any, int] = {}
     for number, node in enumerate(order):
         for child, _ in children[node]:
-            spans.setdefault(child, [number, number])[1] = number
-    opened = [0] * (len(order) + 1)
-    for first, last in spans.values():
-        opened[first + 1] += 1
-        opened[last + 1] -= 1
-    found, inside = [], 0
-    for number in range(len(order)):
-        inside += opened[number]
-        if number and not inside:
+            last[child] = number
+    until = max((last[child] for child in fixed if child in last), default=0)
+    found = []
+    seen: set[Any] = set()
+    for number, node in enumerate(order):
+        if number and until < number:
             found.append(number)
+        for child, _ in children[node]:
+            if child not in seen:
+                seen.add(child)
+                if last[child] > until:
+                    until = last[child]
     return found
 
 
-def _chosen(
-    order: Sequence[Any], children: Mapping[Any, Sequence[_Edge]], walks: Sequence[Reach]
-) -> list[int]:
-    """Some of the cuts, spread evenly, and the one above which every node is a single term's."""
-    distance = max(4, len(order) // _STAGES)
-    shared = next(
-        (n for n, node in enumerate(order) if sum(node in walk.nodes for walk in walks) > 1), 0
-    )
-    chosen: list[int] = []
-    for cut in _cuts(order, children):
-        if cut != shared and cut - (chosen[-1] if chosen else 0) < distance:
-            continue
-        if not _bare(cut, order, children):
-            continue
-        if cut == shared:
-            chosen = []  # what is a single term's is released by its only pass anyway
-        chosen.append(cut)
-    return chosen
+def _size(node: Any) -> int:
+    """Elements of a node's gradient, which has the shape of what the node returned."""
+    like = node._input_metadata
+    return prod(like[0].shape) if like else 0
 
 
-def _bare(cut: int, order: Sequence[Any], children: Mapping[Any, Sequence[_Edge]]) -> bool:
-    """Whether the graph may be entered at a cut.
+def _bare(crossing: Iterable[_Edge]) -> bool:
+    """Whether the graph may be entered at these edges.
 
     Not at a function written in Python: its node belongs to the graph above, and would go with
     it. Nor where a hook changes the gradient; asked with gradients that take no memory.
     """
-    later = set(order[cut:])
-    crossing = {e: None for node in order[:cut] for e in children[node] if e[0] in later}
-    if any(isinstance(node, torch._C._FunctionBase) for node, _ in crossing):
-        return False
     edges, grads = [], []
     for node, output in crossing:
+        if isinstance(node, torch._C._FunctionBase):
+            return False
         like = node._input_metadata[output]
         one = torch.ones((), dtype=like.dtype, device=like.device)
         edges.append(GradientEdge(node, output))

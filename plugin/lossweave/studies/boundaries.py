@@ -41,7 +41,7 @@ from lossweave.studies.other_steps import (
     summed_terms,
 )
 from lossweave.studies.tables import markdown_table, text_table
-from lossweave.studies.timing import PairedTimes, interleaved, seconds_of
+from lossweave.studies.timing import PairedTimes, interleaved, keep_freed_memory, seconds_of
 
 __all__ = ["BoundaryCosts", "Check", "k_pass_limit", "measure_boundaries", "run_boundaries"]
 
@@ -168,6 +168,7 @@ def run_boundaries(
     if not issubclass(combiner_class(method), GradientCombiner):
         raise LossweaveError(f"{method} combines no gradients, so it has no boundary")
     aggregator_for(method)
+    keep_freed_memory()
     started = time.perf_counter()
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     results = []
@@ -197,14 +198,15 @@ on {machine_line()}. A step is forward, `parse_losses`, backward and optimizer o
 {batch_size} pictures with the terms cls and loc. All rows share the stock detector's weights and
 take turns with it in one process (A B B A, {rounds} rounds). *Step ratio* is the median of the
 paired ratios; the control pairs the stock detector with itself. The *K-pass limit* is
-(F + K B) / (F + B) with the forward F and backward B of this run's stock step.
+(F + K B) / (F + B) with the forward F and backward B of this run's stock step. The C library keeps
+freed memory throughout, so that no row pays for pages that another one gave back.
 
 {markdown_table(*_rows(results))}
 
 - *{TORCHJD}* is its `backward` and `jac_to_grad`, which combine all parameters, *{TORCHJD_MTL}*
   its `mtl_backward` and `jac_to_grad` with the neck's outputs as features. {_said(results)}
 - *{FLAT}* is one `backward` per loss, the gradients of the shared parameters flattened into one
-  matrix, combined there, and written back.
+  matrix, combined there, and written back, with the buffers that LibMTL makes.
 
 ## Peak memory
 

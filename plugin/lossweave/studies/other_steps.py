@@ -111,7 +111,9 @@ class OtherStep(Step):
 
 class FlatStep(OtherStep):
     """One backward per term, all shared gradients flattened into one matrix, combined there,
-    and written back: the way of LibMTL. Private parameters gather their plain gradients."""
+    and written back: the way of LibMTL (``AbsWeighting``, commit 2d842d6), with its buffers.
+    Each term's vector is made anew and copied into the matrix, and between the terms ``.grad``
+    is zeroed, not dropped. Private parameters gather their plain gradients."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -125,12 +127,12 @@ class FlatStep(OtherStep):
         matrix = self.shared[0].new_zeros(len(terms), sum(sizes))
         for k in range(len(terms)):
             terms[k].backward(retain_graph=k + 1 < len(terms))
-            start = 0
-            for p, size in zip(self.shared, sizes, strict=True):
+            vector = matrix.new_zeros(sum(sizes))
+            for p, part in zip(self.shared, vector.split(sizes), strict=True):
                 if p.grad is not None:
-                    matrix[k, start : start + size] = p.grad.flatten()
-                    p.grad = None
-                start += size
+                    part.copy_(p.grad.flatten())
+                    p.grad.zero_()
+            matrix[k] = vector
         combined = self.aggregator(matrix)
         for p, part in zip(self.shared, combined.split(sizes), strict=True):
             p.grad = part.view_as(p).clone()

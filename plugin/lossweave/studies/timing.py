@@ -1,5 +1,6 @@
 """Paired timing: what one thing costs beside another, on a machine that is not quiet."""
 
+import ctypes
 import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -8,7 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["PairedTimes", "interleaved", "paired_round", "quiet", "seconds_of"]
+__all__ = [
+    "PairedTimes",
+    "interleaved",
+    "keep_freed_memory",
+    "paired_round",
+    "quiet",
+    "seconds_of",
+]
 
 Step = Callable[[], float]
 
@@ -135,6 +143,23 @@ def quiet() -> Iterator[None]:
     finally:
         if was:
             gc.enable()
+
+
+def keep_freed_memory() -> bool:
+    """Have the C library keep what is freed for later, as torch does with an accelerator's memory.
+
+    Else steps give pages back and fault them in again, which costs up to a tenth of a step on a
+    CPU and hits whichever step comes next, so what is timed depends on what ran before it.
+
+    Returns:
+        Whether it could be asked for: glibc has the call, others may not.
+    """
+    never_map, never_trim = (-4, 0), (-1, -1)  # M_MMAP_MAX, M_TRIM_THRESHOLD
+    try:
+        set_option = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return False
+    return bool(set_option(*never_map) and set_option(*never_trim))
 
 
 def seconds_of(step: Callable[[], object], wait: Callable[[], object]) -> float:
