@@ -48,6 +48,20 @@ def test_the_slower_term_is_pulled_up() -> None:
     assert weights[0] / weights[1] == pytest.approx(4.0, rel=0.1)
 
 
+@pytest.mark.parametrize(("options", "starves"), [({}, False), ({"alpha": 1.5}, True)])
+def test_a_term_that_rises_first_starves_the_other_only_at_a_large_alpha(
+    options: dict[str, float], starves: bool
+) -> None:
+    """Losses and norms as on Faster R-CNN, whose box loss is near 0 until regions are found."""
+    combiner = GradNorm(**options)
+    combiner.bind(("cls", "loc"))
+    _step(combiner, 0, [2.96, 0.14], 18.6, 0.6)
+    for t in range(1, 100):
+        cls, _ = _step(combiner, t, [1.1, 0.7], 3.5, 2.5)
+    assert (cls < 0.1) == starves
+    assert starves or cls > 0.6
+
+
 def test_weights_apply_one_update_late_and_terms_without_a_row_keep_theirs() -> None:
     combiner = GradNorm(lr=0.1)
     combiner.bind(("a", "b"))
