@@ -28,9 +28,9 @@ from lossweave.errors import LossweaveError
 from lossweave.machine import machine_line, provenance
 from lossweave.mmdet.configuring import load_config, with_combiner
 from lossweave.paths import resolve_config
+from lossweave.studies.demo_report import comparison_table, write_report
 from lossweave.studies.plots import plot_history
 from lossweave.studies.record import RunRecord, read_run
-from lossweave.studies.report import comparison_table, write_report
 from lossweave.studies.sheet import draw_sheet
 
 __all__ = ["DEFAULT_CONFIG", "Demo", "ensure_data", "run_demo", "stretched"]
