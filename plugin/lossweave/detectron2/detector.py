@@ -21,6 +21,7 @@ from lossweave.errors import LossweaveError
 from lossweave.progress import Progress
 
 __all__ = [
+    "CombinedLossDetector",
     "CombinedLossMixin",
     "combine_losses",
     "combined_class",
