@@ -8,6 +8,7 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+pytest.register_assert_rewrite("support")
 
 
 @pytest.fixture(autouse=True)

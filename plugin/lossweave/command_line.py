@@ -12,7 +12,17 @@ from lossweave.combiners import combiner_names
 from lossweave.errors import LossweaveError
 from lossweave.paths import resolve_config
 
-__all__ = ["framework_of", "parse_terms", "parse_value", "run", "test", "train"]
+__all__ = [
+    "framework_of",
+    "parse_options",
+    "parse_terms",
+    "parse_value",
+    "run",
+    "test",
+    "test_parser",
+    "train",
+    "train_parser",
+]
 
 _TRAIN_EXAMPLES = """\
 examples:

@@ -2,12 +2,13 @@
 
 import os
 import platform
+from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
 
-__all__ = ["machine", "machine_line", "versions"]
+__all__ = ["machine", "machine_line", "provenance", "versions"]
 
 #: Distributions whose versions decide the numbers; of two names, the one that is installed.
 _PACKAGES = {
@@ -58,6 +59,29 @@ def versions() -> dict[str, str]:
             except PackageNotFoundError:
                 continue
     return found
+
+
+def provenance(command: str, **settings: Any) -> dict[str, Any]:
+    """Where the numbers of a record come from.
+
+    Args:
+        command: the command that made them.
+        settings: what else decided them.
+
+    Returns:
+        Both, with today's date, the machine and the versions.
+
+    Example:
+        >>> list(provenance("python tools/compare.py", seeds=(0, 1, 2)))
+        ['command', 'seeds', 'date', 'machine', 'versions']
+    """
+    return dict(
+        command=command,
+        **settings,
+        date=date.today().isoformat(),
+        machine=machine(),
+        versions=versions(),
+    )
 
 
 def _cpu_model() -> str:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from lossweave.alternating.proposals import ProposalFile, ProposalWriter, fingerprint
+from lossweave.alternating import proposals
+from lossweave.alternating.proposals import PassWriters, ProposalFile, ProposalWriter, fingerprint
 from lossweave.errors import LossweaveError
 
 
@@ -111,6 +112,53 @@ def test_an_interrupted_pass_goes_on(tmp_path: Path) -> None:
     first.path = other.path
     first.keep()
     assert other.take_up() == 0
+
+
+def _pass_over(writers: PassWriters, images: range, fail: bool = False) -> None:
+    with writers:
+        for image in images:
+            rng = np.random.default_rng(image)
+            boxes, scores = rng.random((4, 4)), rng.random(4)
+            writers.check(str(image), f"{image}.jpg")
+            writers.add(str(image), [(boxes, scores), (boxes[:2], scores[:2])])
+            writers.keep_at_times()
+        if fail:
+            raise KeyboardInterrupt
+
+
+def test_a_pass_leaves_what_it_has(tmp_path: Path, monkeypatch) -> None:
+    """When it is interrupted, and at intervals; the next one takes up whole batches of it."""
+    targets = {
+        name: (tmp_path / f"{name}.npz", {"max_per_img": n}) for name, n in (("a", 4), ("b", 2))
+    }
+    with pytest.raises(KeyboardInterrupt):
+        _pass_over(PassWriters(targets, "key"), range(5), fail=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "a.1of1.partial.npz", "b.1of1.partial.npz"
+    ]  # fmt: skip
+    left = ProposalFile(tmp_path / "a.1of1.partial.npz", "key").seconds
+    again = PassWriters(targets, "key")
+    assert again.take_up(batch_size=2) == 4
+    _pass_over(again, range(4, 7))
+    again.close()
+    found = again.files()
+    assert [len(found[name]) for name in targets] == [7, 7] and found["a"].seconds > left > 0
+    assert len(found["a"]["6"][0]) == 4 and len(found["b"]["6"][0]) == 2
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.npz", "b.npz"]
+    monkeypatch.setattr(proposals, "_KEEP_EVERY", 0.0)
+    _pass_over(
+        PassWriters({"c": (tmp_path / "c.npz", None), "d": (tmp_path / "d.npz", None)}, "k"),
+        range(3),
+    )
+    assert len(ProposalFile(tmp_path / "d.1of1.partial.npz")) == 3
+
+
+def test_an_id_of_two_images_is_refused(tmp_path: Path) -> None:
+    writers = PassWriters({"a": (tmp_path / "a.npz", None)}, "key")
+    writers.check("1", "one.jpg")
+    writers.check("1", "one.jpg")
+    with pytest.raises(LossweaveError, match=r"two images have the id '1': one\.jpg and two\.jpg"):
+        writers.check("1", "two.jpg")
 
 
 def test_failing_leaves_the_old_file(tmp_path: Path, monkeypatch) -> None:

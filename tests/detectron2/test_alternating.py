@@ -17,7 +17,7 @@ from detectron2.data.datasets import register_pascal_voc
 from detectron2.engine import SimpleTrainer
 from detectron2.modeling.meta_arch import GeneralizedRCNN, ProposalNetwork
 from PIL import Image
-from support import assert_same
+from support import STAGES, assert_same, check_four_steps
 
 from lossweave import command_line
 from lossweave.alternating import TrainingRecord
@@ -31,7 +31,6 @@ from lossweave.errors import LossweaveError
 from lossweave.studies.alternating_vs_joint import ALTERNATING, Run
 from lossweave.studies.staged_configs import read_staged
 
-STAGES = ("rpn1", "rcnn1", "rpn2", "rcnn2")
 VOC_CLASSES = ("red", "green", "blue")
 LAZY = """\
 import torch
@@ -106,21 +105,7 @@ def _staged(config: str, work_dir: Path, *options: str) -> AlternatingTraining:
 
 def test_record(whole) -> None:
     work_dir, record = whole
-    assert TrainingRecord.load(work_dir) == record
-    assert record.finished and (record.kind, record.framework) == ("alternating", "detectron2")
-    assert tuple(stage.name for stage in record.stages) == STAGES
-    for stage in record.stages:
-        assert (stage.iterations, stage.batch_size, stage.image_passes) == (3, 2, 6)
-        assert stage.optimizer_steps == 3 and stage.peak_memory
-        assert 0 < stage.seconds_per_iteration < stage.seconds < stage.ended - stage.started
-        assert [point.iteration for point in stage.curve] == [2, 3]
-        terms = {"rpn_cls", "rpn_loc"} if "rpn" in stage.name else {"roi_cls", "roi_loc"}
-        assert set(stage.curve[-1].losses) == terms
-        assert (stage.proposals is not None) == ("rpn" in stage.name)
-        assert set(stage.metrics) >= {"AR@10", "AR@100"}
-        assert ("AP50" in stage.metrics) == ("rcnn" in stage.name)
-    assert record.unified is not None and record.unified.metrics == record.stages[-1].metrics
-    assert record.stages[1].metrics["AR@10"] == record.stages[0].metrics["AR@10"]
+    check_four_steps(record, work_dir, "detectron2")
 
 
 def test_the_final_checkpoint_is_the_stock_detectors(whole, config: str, tmp_path: Path) -> None:

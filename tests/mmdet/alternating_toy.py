@@ -13,25 +13,15 @@ import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS, RUNNERS
-from toy import CLASSES, toy_config
+from toy import evaluation_dataset, toy_config
 
 from lossweave.alternating import TrainingRecord
-
-STAGES = ("rpn1", "rcnn1", "rpn2", "rcnn2")
 
 
 def alternating_config(data: Path, work_dir: Path, **overrides: Any) -> Config:
     """A config of four stages of three iterations, with flips, resizes and weight decay."""
     cfg = toy_config("faster_rcnn", data, work_dir)
-    pipeline = [
-        dict(type="LoadImageFromFile", backend_args=None),
-        dict(type="Resize", scale=(64, 64), keep_ratio=False),
-        dict(type="LoadAnnotations", with_bbox=True),
-        dict(
-            type="PackDetInputs",
-            meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor"),
-        ),
-    ]
+    dataset = evaluation_dataset(cfg)
     # Half as large again, so that proposals have to follow.
     cfg.train_dataloader.dataset.pipeline[2].scale = (96, 80)
     for split in ("val", "test"):
@@ -39,16 +29,7 @@ def alternating_config(data: Path, work_dir: Path, **overrides: Any) -> Config:
             batch_size=4,
             num_workers=0,
             sampler=dict(type="DefaultSampler", shuffle=False),
-            dataset=dict(
-                type="CocoDataset",
-                data_root=str(data),
-                ann_file="annotations.json",
-                data_prefix=dict(img="images/"),
-                metainfo=dict(classes=CLASSES),
-                test_mode=True,
-                pipeline=pipeline,
-                backend_args=None,
-            ),
+            dataset=dataset,
         )
         cfg[f"{split}_evaluator"] = dict(
             type="CocoMetric",

@@ -1,10 +1,12 @@
 """What several of the adapter's tests use."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.runner import Runner
 
+from lossweave.alternating import TrainingRecord
 from lossweave.combiners import GradientCombiner, combiner_class, combiner_names
 
 #: Constructor arguments that make a combiner's state move within a few iterations.
@@ -82,3 +84,25 @@ def assert_close(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> 
     for key in one:
         error = (one[key] - two[key]).abs().max() / two[key].abs().max().clamp(min=1e-3)
         assert error < 1e-5, f"{key} differs by {error:.1e}"
+
+
+STAGES = ("rpn1", "rcnn1", "rpn2", "rcnn2")
+
+
+def check_four_steps(record: TrainingRecord, work_dir: Path, framework: str) -> None:
+    """The record of four steps of three iterations of two images each."""
+    assert TrainingRecord.load(work_dir) == record
+    assert record.finished and (record.kind, record.framework) == ("alternating", framework)
+    assert tuple(stage.name for stage in record.stages) == STAGES
+    for stage in record.stages:
+        assert (stage.iterations, stage.batch_size, stage.image_passes) == (3, 2, 6)
+        assert stage.optimizer_steps == 3 and stage.peak_memory
+        assert 0 < stage.seconds_per_iteration < stage.seconds < stage.ended - stage.started
+        assert [point.iteration for point in stage.curve] == [2, 3]
+        terms = {"rpn_cls", "rpn_loc"} if "rpn" in stage.name else {"roi_cls", "roi_loc"}
+        assert set(stage.curve[-1].losses) == terms
+        assert (stage.proposals is not None) == ("rpn" in stage.name)
+        assert set(stage.metrics) >= {"AR@10", "AR@100"}
+        assert ("AP50" in stage.metrics) == ("rcnn" in stage.name)
+    assert record.unified is not None and record.unified.metrics == record.stages[-1].metrics
+    assert record.stages[1].metrics["AR@10"] == record.stages[0].metrics["AR@10"]

@@ -53,7 +53,7 @@ def test_two_processes(data: Path, tmp_path: Path) -> None:
     network = MODELS.build(stage_model(cfg, runner.schedule[stage.name]))
     network.load_state_dict(weights(work_dir / "rpn1/final.pth"))
     targets = {"train": (tmp_path / "alone.npz", runner.plan.proposals)}
-    alone, _ = proposal_pass(network, proposal_loader(cfg, "train"), targets, "key", "alone")
+    alone = proposal_pass(network, proposal_loader(cfg, "train"), targets, "key", "alone")
     both = ProposalFile(work_dir / "rpn1/proposals.npz")
     assert sorted(both) == sorted(alone["train"]) and len(both) == 12
     for image in both:

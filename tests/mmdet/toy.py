@@ -174,6 +174,20 @@ def toy_config(
     return cfg
 
 
+def evaluation_dataset(cfg: Config) -> dict[str, Any]:
+    """The toy data of a config as they are tested on."""
+    pipeline = [
+        dict(type="LoadImageFromFile", backend_args=None),
+        dict(type="Resize", scale=(64, 64), keep_ratio=False),
+        dict(type="LoadAnnotations", with_bbox=True),
+        dict(
+            type="PackDetInputs",
+            meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor"),
+        ),
+    ]
+    return {**cfg.train_dataloader.dataset, "pipeline": pipeline, "test_mode": True}
+
+
 def _write_base(work_dir: Path, base: str) -> str:
     work_dir.mkdir(parents=True, exist_ok=True)
     path = work_dir / "base.py"

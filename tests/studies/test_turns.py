@@ -161,21 +161,12 @@ def test_outcomes_are_json() -> None:
 
 def _real_config(root: Path) -> Path:
     """A shrunk detector with evaluations, as a file."""
-    from toy import toy_config, write_data
+    from toy import evaluation_dataset, toy_config, write_data
 
     data = write_data(root / "data", images=4)
     cfg = toy_config("retinanet", data, root / "base", "Sum")
     cfg.train_cfg.val_interval = 4
-    pipeline = [
-        dict(type="LoadImageFromFile", backend_args=None),
-        dict(type="Resize", scale=(64, 64), keep_ratio=False),
-        dict(type="LoadAnnotations", with_bbox=True),
-        dict(
-            type="PackDetInputs",
-            meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor"),
-        ),
-    ]
-    dataset = {**cfg.train_dataloader.dataset, "pipeline": pipeline, "test_mode": True}
+    dataset = evaluation_dataset(cfg)
     for split in ("val", "test"):
         cfg[f"{split}_cfg"] = dict(type=f"{split.title()}Loop")
         sampler = dict(type="DefaultSampler", shuffle=False)

@@ -20,6 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+import time
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -32,7 +33,7 @@ from lossweave.alternating.files import replacing
 from lossweave.alternating.freezing import digest
 from lossweave.errors import LossweaveError
 
-__all__ = ["PAPER_SETTINGS", "ProposalFile", "ProposalWriter", "fingerprint"]
+__all__ = ["PAPER_SETTINGS", "PassWriters", "ProposalFile", "ProposalWriter", "fingerprint"]
 
 #: The proposals that Fast R-CNN is trained on in the paper's schedule: no cap before NMS.
 PAPER_SETTINGS: Mapping[str, Any] = {
@@ -41,6 +42,8 @@ PAPER_SETTINGS: Mapping[str, Any] = {
     "max_per_img": 2000,
     "min_bbox_size": 16,
 }
+#: Seconds after which a pass leaves what it has, in case of a crash.
+_KEEP_EVERY = 600.0
 _VERSION = 1
 _ARRAYS = ("boxes", "scores", "offsets", "ids")
 
@@ -178,6 +181,124 @@ class ProposalWriter:
         for image in left:
             self.add(image, *left[image])
         return len(left)
+
+
+class PassWriters:
+    """The writers of one pass over a data set, a file for each of the RPN's settings.
+
+    As a context it measures how long the pass takes; what there is when an exception ends the
+    pass is left for :meth:`take_up` of the next one.
+
+    Args:
+        targets: by name, a file and the RPN's settings for it.
+        key: of what makes the proposals; see :func:`fingerprint`.
+        part: number of this process and of all of them, each of which makes its part.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "p.npz"
+        >>> writers = PassWriters({"train": (path, {"max_per_img": 2000})}, key="k")
+        >>> with writers:
+        ...     writers.add("7", [(np.array([[0, 0, 4, 4]]), np.array([0.9]))])
+        >>> writers.close()
+        >>> len(writers.files()["train"])
+        1
+    """
+
+    def __init__(
+        self,
+        targets: Mapping[str, tuple[Path, Any]],
+        key: str,
+        part: tuple[int, int] = (0, 1),
+    ) -> None:
+        self.targets = targets
+        self.key = key
+        self._writers = [
+            ProposalWriter(path, key, settings, part) for path, settings in targets.values()
+        ]
+        self._paths: dict[str, str] = {}
+        self._since = time.perf_counter()
+
+    def __enter__(self) -> PassWriters:
+        self._since = time.perf_counter()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._count()
+        if kind is not None:
+            self.keep()
+
+    def _count(self) -> None:
+        now = time.perf_counter()
+        for writer in self._writers:
+            writer.seconds += now - self._since
+        self._since = now
+
+    def take_up(self, batch_size: int = 1) -> int:
+        """Take up what an interrupted pass of the same key has left.
+
+        Args:
+            batch_size: images at a time.
+
+        Returns:
+            How many of the first images need not be made again, in whole batches.
+        """
+        return min(writer.take_up() for writer in self._writers) // batch_size * batch_size
+
+    def check(self, image: str, path: str) -> None:
+        """Refuse an id that stands for two images.
+
+        Args:
+            image: the id.
+            path: the image's file.
+
+        Raises:
+            LossweaveError: an image of another file has the same id.
+        """
+        if self._paths.setdefault(image, path) != path:
+            raise LossweaveError(
+                f"two images have the id {image!r}: {self._paths[image]} and {path}"
+            )
+
+    def add(self, image: str, found: Sequence[tuple[Any, Any]]) -> None:
+        """The proposals of one image.
+
+        Args:
+            image: its id.
+            found: for each of the targets, boxes and scores as :meth:`ProposalWriter.add`
+                takes them.
+        """
+        for writer, (boxes, scores) in zip(self._writers, found, strict=True):
+            writer.add(image, boxes, scores)
+
+    def keep_at_times(self) -> None:
+        """Leave what there is if that has not been done for long, in case of a crash."""
+        if time.perf_counter() - self._since > _KEEP_EVERY:
+            self._count()
+            self.keep()
+
+    def keep(self) -> None:
+        """Leave what there is, for :meth:`take_up` or :meth:`merge`."""
+        for writer in self._writers:
+            writer.keep()
+
+    def close(self) -> None:
+        """Write the files."""
+        for writer in self._writers:
+            writer.close()
+
+    def merge(self) -> None:
+        """Write the files from what all processes have left, after each has called :meth:`keep`.
+
+        Raises:
+            LossweaveError: a part is missing or damaged.
+        """
+        for writer in self._writers:
+            writer.merge()
+
+    def files(self) -> dict[str, ProposalFile]:
+        """The written files by name, opened and checked."""
+        return {name: ProposalFile(path, self.key) for name, (path, _) in self.targets.items()}
 
 
 class ProposalFile:

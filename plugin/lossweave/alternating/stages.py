@@ -126,11 +126,6 @@ class Stage:
         return tuple(part for part in PARTS if part in used)
 
     @property
-    def frozen_parts(self) -> tuple[str, ...]:
-        """Whole parts that are frozen, in order."""
-        return tuple(part for part in PARTS if part in self.frozen)
-
-    @property
     def active_terms(self) -> tuple[str, ...]:
         """The terms that are optimised."""
         if self.terms is not None:

@@ -1,4 +1,4 @@
-"""The Detectron2 adapter: detector, configs, hook, data order, trainers, stages, demo.
+"""The Detectron2 adapter: detector, configs, hook, data order, trainers, stages.
 
 Importing it registers the meta-architecture ``CombinedLossDetector``.
 """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,11 @@ from detectron2.structures import BoxMode
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from lossweave.alternating.proposals import ProposalFile, ProposalWriter
+from lossweave.alternating.proposals import PassWriters, ProposalFile
 from lossweave.detectron2.alternating_detector import propose
 from lossweave.errors import LossweaveError
 
 __all__ = ["FixedProposals", "objects_of", "proposal_pass"]
-
-#: Seconds after which a pass leaves what it has, in case of a crash.
-_KEEP_EVERY = 600.0
 
 
 class FixedProposals:
@@ -83,50 +79,37 @@ def proposal_pass(
         batch_size: images at a time.
         num_workers: processes that load them.
 
+    Returns:
+        The files, opened and checked.
+
     Raises:
         LossweaveError: two images have the same id.
     """
-    paths: dict[str, str] = {}
+    writers = PassWriters(targets, key)
     for entry in entries:
-        image, path = str(entry["image_id"]), entry["file_name"]
-        if paths.setdefault(image, path) != path:
-            raise LossweaveError(f"two images have the id {image!r}: {paths[image]} and {path}")
+        writers.check(str(entry["image_id"]), entry["file_name"])
     unique = list({str(entry["image_id"]): entry for entry in entries}.values())
-    writers = [ProposalWriter(path, key, settings) for path, settings in targets.values()]
-    done = min(writer.take_up() for writer in writers) // batch_size * batch_size
+    done = writers.take_up(batch_size)
     rest = MapDataset(DatasetFromList(unique[done:], copy=False), mapper)
     loader = DataLoader(
         rest, batch_size, num_workers=num_workers, collate_fn=trivial_batch_collator
     )
-    begin = kept = time.perf_counter()
     settings = [s for _, s in targets.values()]
     model.eval()
-    try:
-        with tqdm(total=len(unique), initial=done, desc=label, unit="image") as bar:
-            for batch in loader if len(rest) else ():
-                found = propose(model, batch, settings)
-                for writer, results in zip(writers, found, strict=True):
-                    for entry, result in zip(batch, results, strict=True):
-                        boxes = result.proposal_boxes.tensor.cpu().numpy()
-                        scores = result.objectness_logits.cpu().numpy()
-                        writer.add(str(entry["image_id"]), boxes, scores)
-                bar.update(len(batch))
-                if time.perf_counter() - kept > _KEEP_EVERY:
-                    _keep(writers, begin)
-                    begin = kept = time.perf_counter()
-    except BaseException:
-        _keep(writers, begin)
-        raise
-    for writer in writers:
-        writer.seconds += time.perf_counter() - begin
-        writer.close()
-    return {name: ProposalFile(path, key) for name, (path, _) in targets.items()}
+    with writers, tqdm(total=len(unique), initial=done, desc=label, unit="image") as bar:
+        for batch in loader if len(rest) else ():
+            found = propose(model, batch, settings)
+            for entry, results in zip(batch, zip(*found, strict=True), strict=True):
+                writers.add(str(entry["image_id"]), [_arrays(result) for result in results])
+            bar.update(len(batch))
+            writers.keep_at_times()
+    writers.close()
+    return writers.files()
 
 
-def _keep(writers: list[ProposalWriter], begin: float) -> None:
-    for writer in writers:
-        writer.seconds += time.perf_counter() - begin
-        writer.keep()
+def _arrays(result: Any) -> tuple[np.ndarray, np.ndarray]:
+    boxes, scores = result.proposal_boxes.tensor, result.objectness_logits
+    return boxes.cpu().numpy(), scores.cpu().numpy()
 
 
 def objects_of(entries: list[dict[str, Any]]) -> dict[str, np.ndarray]:

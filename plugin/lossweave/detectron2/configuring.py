@@ -12,7 +12,7 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.utils.file_io import PathManager
 from omegaconf import DictConfig, OmegaConf
 
-from lossweave.combination import build_combination
+from lossweave import configuring
 from lossweave.detectron2.detector import combine_losses
 from lossweave.detectron2.draws import build_numbered_train_loader
 from lossweave.errors import LossweaveError
@@ -203,14 +203,8 @@ def with_combiner(
         LossweaveError: an unknown combiner or argument, options without a combiner, or a
             config without a model.
     """
-    if combiner is None and options:
-        raise LossweaveError("--combiner-options needs --combiner")
     change = _change_yaml if isinstance(cfg, CfgNode) else _change_lazy
-    found = change(cfg, combiner, options or {}, terms)
-    if found is not None:
-        # All that can be seen in the config is refused before anything is built or read.
-        build_combination(**{"rpn": True, "roi": True, **found})
-    return cfg
+    return configuring.with_combiner(cfg, change, combiner, options, terms)
 
 
 def _change_yaml(
@@ -244,8 +238,7 @@ def _node(values: Mapping[str, Any]) -> CfgNode:
 def _change_lazy(
     cfg: DictConfig, combiner: str | None, options: Mapping[str, Any], terms: Any
 ) -> dict[str, Any] | None:
-    if "model" not in cfg:
-        raise LossweaveError("the config has no `model`, so there are no losses to combine")
+    configuring.refuse_no_model(cfg)
     wrapped = is_combined(cfg.model)
     if combiner is None and terms is None and not wrapped:
         return None
@@ -313,8 +306,7 @@ def default_work_dir(cfg: Any, config: str) -> str:
     own = cfg.OUTPUT_DIR if isinstance(cfg, CfgNode) else cfg.train.output_dir
     if str(Path(own)) not in _UNSET:
         return own
-    stem = Path(config.split("::")[-1]).stem
-    return str(Path("work_dirs") / f"{stem}_{combiner_label(cfg)}")
+    return configuring.default_work_dir(config, combiner_label(cfg))
 
 
 def refuse_other_checkpoints(cfg: Any, work_dir: str) -> None:
@@ -323,14 +315,12 @@ def refuse_other_checkpoints(cfg: Any, work_dir: str) -> None:
     Raises:
         LossweaveError: naming the directory and what to do.
     """
-    folder = Path(work_dir)
-    dumped = folder / "config.yaml"
-    if not any(folder.glob("*.pth")) or (dumped.is_file() and _text(cfg) == dumped.read_text()):
-        return
-    raise LossweaveError(
-        f"{work_dir} holds checkpoints of a different config; choose another --work-dir, "
-        "or go on from them with --resume"
-    )
+
+    def same(folder: Path) -> bool:
+        dumped = folder / "config.yaml"
+        return dumped.is_file() and _text(cfg) == dumped.read_text()
+
+    configuring.refuse_other_checkpoints(work_dir, same)
 
 
 def _text(cfg: Any) -> str:

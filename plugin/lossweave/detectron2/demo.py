@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from detectron2.data import DatasetCatalog, get_detection_dataset_dicts
 from detectron2.data.datasets import register_coco_instances
+from detectron2.layers import ShapeSpec
 from detectron2.modeling import Backbone
 from torch import Tensor, nn
 
@@ -17,21 +18,14 @@ from lossweave.errors import LossweaveError
 __all__ = ["DEMO_ROOT", "EfficientNetLite0", "demo_dicts", "optimizer_groups"]
 
 DEMO_ROOT = "data/lossweave_demo"
+_Value = TypeVar("_Value")
 
 
 class EfficientNetLite0(_EfficientNetLite0, Backbone):
     """The demo backbone as a Detectron2 backbone; the keys of its state dict are the same.
 
-    Its outputs are named as a ResNet's of the same strides: ``res2`` to ``res5`` for 4 to 32.
-
-    Args:
-        pretrained: load ImageNet weights now.
-        out_indices: levels to return, ascending, each 1 to 4 (strides 4 to 32).
-        frozen_stages: -1 nothing, 0 the stem, n in 1..7 the stem and the first n stages.
-        norm_eval: keep every normalization layer on its stored statistics in training too.
-
-    Raises:
-        ValueError: an argument is out of its range.
+    Its arguments are those of :class:`lossweave.demo.EfficientNetLite0`; its outputs are named as
+    a ResNet's of the same strides, ``res2`` to ``res5`` for 4 to 32.
 
     Example:
         >>> backbone = EfficientNetLite0(out_indices=(2, 3, 4))
@@ -39,22 +33,17 @@ class EfficientNetLite0(_EfficientNetLite0, Backbone):
         {'res3': 40, 'res4': 112, 'res5': 320}
     """
 
-    def __init__(
-        self,
-        pretrained: bool = False,
-        out_indices: Sequence[int] = (2, 3, 4),
-        frozen_stages: int = -1,
-        norm_eval: bool = False,
-    ) -> None:
-        super().__init__(pretrained, out_indices, frozen_stages, norm_eval)
-        names = [f"res{index + 1}" for index in self.out_indices]
-        self._out_features = names
-        self._out_feature_channels = dict(zip(names, self.channels, strict=True))
-        self._out_feature_strides = dict(zip(names, self.strides, strict=True))
+    def _named(self, values: Sequence[_Value]) -> dict[str, _Value]:
+        return dict(zip((f"res{index + 1}" for index in self.out_indices), values, strict=True))
+
+    def output_shape(self) -> dict[str, ShapeSpec]:
+        """Channels and stride of each of the outputs, by name."""
+        shapes = zip(self.channels, self.strides, strict=True)
+        return self._named([ShapeSpec(channels=c, stride=s) for c, s in shapes])
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
         """One feature map for each of ``out_indices``, by name."""
-        return dict(zip(self._out_features, super().forward(x), strict=True))
+        return self._named(super().forward(x))
 
 
 def demo_dicts(split: str, root: str = DEMO_ROOT) -> list[dict[str, Any]]:

@@ -21,11 +21,11 @@ from lossweave.errors import LossweaveError
 from lossweave.progress import Progress
 
 __all__ = [
+    "CombinedLossDetector",
     "CombinedLossMixin",
     "combine_losses",
     "combined_class",
     "put_losses",
-    "without_combination",
 ]
 
 _LOGGER = logging.getLogger("lossweave")
@@ -244,11 +244,6 @@ def combine_losses(
     model.__class__ = made
     model.loss_combination = combination
     return model
-
-
-def without_combination(model: nn.Module) -> type:
-    """The stock class of a detector, combined or not."""
-    return type(model).__bases__[1] if isinstance(model, CombinedLossMixin) else type(model)
 
 
 def _plain(value: Any) -> Any:

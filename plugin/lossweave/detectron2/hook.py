@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
-import torch
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, get_event_storage
 from torch.nn.parallel import DistributedDataParallel
 
+from lossweave import stepping
 from lossweave.combination import LossCombination
 from lossweave.detectron2.detector import CombinedLossMixin, put_losses
 from lossweave.errors import LossweaveError
@@ -156,23 +156,11 @@ class CombinerHook(HookBase):
         combination = self._combination
         if combination is None:
             return
-        if combination.skipping:
-            for group in optimizer.param_groups:
-                for parameter in group["params"]:
-                    parameter.grad = None
-        elif combination.holds:
-            for parameter in combination.held(self._model.parameters()):
-                parameter.grad = None
+        stepping.withhold(combination, optimizer, self._model)
         if combination.combiner.reads_grad_norm and not combination.skipping:
-            grads = [
-                parameter.grad
-                for group in optimizer.param_groups
-                for parameter in group["params"]
-                if parameter.grad is not None
-            ]
+            grads = stepping.gradients(optimizer)
             if grads:
-                norms = torch.stack(torch._foreach_norm(grads))
-                combination.combiner.grad_norm(torch.linalg.vector_norm(norms).detach())
+                combination.combiner.grad_norm(stepping.norm(grads))
 
     def _recompute(self, combination: LossCombination) -> None:
         if combination.recomputes and not combination.skipping:

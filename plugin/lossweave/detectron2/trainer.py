@@ -37,7 +37,16 @@ from lossweave.detectron2.hook import CombinerHook
 from lossweave.errors import LossweaveError
 from lossweave.interrupt import Interrupt
 
-__all__ = ["SaveOnInterruptHook", "Trainer", "test_lazy", "test_yaml", "train_lazy", "train_yaml"]
+__all__ = [
+    "SaveOnInterruptHook",
+    "Trainer",
+    "evaluate_lazy",
+    "steady_scripts",
+    "test_lazy",
+    "test_yaml",
+    "train_lazy",
+    "train_yaml",
+]
 
 _LOGGER = logging.getLogger("detectron2.lossweave")
 

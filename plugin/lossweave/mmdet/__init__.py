@@ -1,4 +1,4 @@
-"""The MMDetection adapter: detector, hook, data order, loops.
+"""The MMDetection adapter: detector, hook, data order, loops, stages.
 
 Importing it registers everything in :mod:`lossweave.registry`.
 """

@@ -207,7 +207,7 @@ class AlternatingRunner(StagedTraining):
         label = f"proposals of {stage.name}"
         if split != "train":
             label = f"{split} {label}"
-        return proposal_pass(model.to(get_device()).eval(), loader, targets, key, label)[0]
+        return proposal_pass(model.to(get_device()).eval(), loader, targets, key, label)
 
     def objects(self, split: str) -> dict[str, np.ndarray]:
         loader = proposal_loader(self.cfg, split, self.plan.proposal_batch_size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,10 @@ from mmengine.dist import barrier, get_rank, get_world_size
 from mmengine.runner import Runner
 from tqdm import tqdm
 
-from lossweave.alternating.proposals import ProposalFile, ProposalWriter
-from lossweave.errors import LossweaveError
+from lossweave.alternating.proposals import PassWriters, ProposalFile
 from lossweave.mmdet.alternating_detector import propose
 
 __all__ = ["objects_of", "proposal_pass"]
-
-#: Seconds after which a pass leaves what it has, in case of a crash.
-_KEEP_EVERY = 600.0
 
 
 def proposal_pass(
@@ -28,7 +23,7 @@ def proposal_pass(
     targets: dict[str, tuple[Path, dict[str, Any]]],
     key: str,
     label: str,
-) -> tuple[dict[str, ProposalFile], Any]:
+) -> dict[str, ProposalFile]:
     """Write the proposals of every image; several settings cost one pass.
 
     What an interruption leaves is taken up by the next call.
@@ -42,65 +37,44 @@ def proposal_pass(
         label: of the progress bar.
 
     Returns:
-        The files, opened and checked, and the data set.
+        The files, opened and checked.
 
     Raises:
         LossweaveError: two images have the same id.
     """
     data = Runner.build_dataloader(loader, seed=0)
     part = (get_rank(), get_world_size())
-    writers = [ProposalWriter(path, key, settings, part) for path, settings in targets.values()]
+    writers = PassWriters(targets, key, part)
     settings = [ConfigDict(s) for _, s in targets.values()]
     size = data.batch_sampler.batch_size
-    done = min(writer.take_up() for writer in writers) // size * size
+    done = writers.take_up(size)
     data.batch_sampler.start_at(done // size)
-    begin, kept = time.perf_counter(), time.perf_counter()
-    paths: dict[str, str] = {}
     detector.eval()
     total = -(-len(data.dataset) // part[1])
-    try:
-        with tqdm(total=total, initial=done, desc=label, unit="image", disable=part[0] > 0) as bar:
-            for batch in data:
-                samples, found = propose(detector, batch, settings)
-                for number, sample in enumerate(samples):
-                    image, path = str(sample.img_id), str(sample.get("img_path", ""))
-                    if paths.setdefault(image, path) != path:
-                        raise LossweaveError(
-                            f"two images have the id {image!r}: {paths[image]} and {path}"
-                        )
-                    for writer, results in zip(writers, found, strict=True):
-                        _add(writer, image, results[number])
-                bar.update(len(samples))
-                if time.perf_counter() - kept > _KEEP_EVERY:
-                    _keep(writers, begin)
-                    begin = kept = time.perf_counter()
-    except BaseException:
-        _keep(writers, begin)
-        raise
+    progress = tqdm(total=total, initial=done, desc=label, unit="image", disable=part[0] > 0)
+    with writers, progress as bar:
+        for batch in data:
+            samples, found = propose(detector, batch, settings)
+            for number, sample in enumerate(samples):
+                image = str(sample.img_id)
+                writers.check(image, str(sample.get("img_path", "")))
+                writers.add(image, [_arrays(results[number]) for results in found])
+            bar.update(len(samples))
+            writers.keep_at_times()
     if part[1] == 1:
-        for writer in writers:
-            writer.seconds += time.perf_counter() - begin
-            writer.close()
+        writers.close()
     else:
-        _keep(writers, begin)
+        writers.keep()
         barrier()
         if part[0] == 0:
-            for writer in writers:
-                writer.merge()
+            writers.merge()
         barrier()
-    files = {name: ProposalFile(path, key) for name, (path, _) in targets.items()}
-    return files, data.dataset
+    return writers.files()
 
 
-def _add(writer: ProposalWriter, image: str, results: Any) -> None:
+def _arrays(results: Any) -> tuple[np.ndarray, np.ndarray]:
     boxes = getattr(results.bboxes, "tensor", results.bboxes)
-    writer.add(image, boxes.cpu().numpy(), results.scores.cpu().numpy())
-
-
-def _keep(writers: list[ProposalWriter], begin: float) -> None:
-    for writer in writers:
-        writer.seconds += time.perf_counter() - begin
-        writer.keep()
+    return boxes.cpu().numpy(), results.scores.cpu().numpy()
 
 
 def objects_of(dataset: Any) -> dict[str, np.ndarray]:

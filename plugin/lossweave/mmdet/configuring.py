@@ -6,7 +6,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from lossweave.combination import build_combination
+from lossweave import configuring
 from lossweave.errors import LossweaveError
 from lossweave.paths import resolve_config
 
@@ -20,6 +20,8 @@ __all__ = [
 ]
 
 _TYPE = "lossweave.CombinedLossDetector"
+#: What of a model's config says how its losses are combined.
+_COMBINED = ("combiner", "terms", "extra", "on_nonfinite")
 #: What may differ between a run and its continuation.
 _FREE = ("work_dir", "resume", "load_from", "launcher", "custom_hooks", "visualizer")
 
@@ -54,36 +56,30 @@ def with_combiner(
         LossweaveError: an unknown combiner or argument, options without a combiner, or a
             config without a model.
     """
-    if combiner is None and options:
-        raise LossweaveError("--combiner-options needs --combiner")
-    if "model" not in cfg:
-        raise LossweaveError("the config has no `model`, so there are no losses to combine")
+    return configuring.with_combiner(cfg, _change, combiner, options, terms)
+
+
+def _change(
+    cfg: Config, combiner: str | None, options: Mapping[str, Any], terms: Any
+) -> dict[str, Any] | None:
+    configuring.refuse_no_model(cfg)
     model = cfg.model
     wrapped = model.get("type") == _TYPE
     if combiner is None and terms is None and not wrapped:
-        return cfg
+        return None
     if not wrapped:
         model.base_detector = model.type
         model.type = _TYPE
     if combiner is not None:
         # Replaced as a whole: arguments of the config's combiner mean nothing to another.
         model.pop("combiner", None)
-        model.combiner = dict(type=combiner, **(options or {}))
+        model.combiner = dict(type=combiner, **options)
     if terms is not None:
         model.pop("terms", None)
         model.terms = terms
     hooks = cfg.setdefault("default_hooks", {})
     hooks.setdefault("lossweave", dict(type="lossweave.CombinerHook"))
-    # All that can be seen in the config is refused before anything is built or read.
-    build_combination(
-        model.get("combiner", "Sum"),
-        model.get("terms", "task"),
-        rpn=True,
-        roi=True,
-        extra=model.get("extra", "add"),
-        on_nonfinite=model.get("on_nonfinite", "raise"),
-    )
-    return cfg
+    return {key: model[key] for key in _COMBINED if key in model}
 
 
 def with_exact_resume(cfg: Config) -> Config:
@@ -119,8 +115,7 @@ def combiner_label(cfg: Config) -> str:
 
 def default_work_dir(cfg: Config, config: str) -> str:
     """``work_dirs/<config>_<combiner>``, so that runs with other combiners stay apart."""
-    stem = Path(config.split("::")[-1]).stem
-    return str(Path("work_dirs") / f"{stem}_{combiner_label(cfg)}")
+    return configuring.default_work_dir(config, combiner_label(cfg))
 
 
 def refuse_other_checkpoints(cfg: Config, work_dir: str) -> None:
@@ -129,17 +124,12 @@ def refuse_other_checkpoints(cfg: Config, work_dir: str) -> None:
     Raises:
         LossweaveError: naming the directory and what to do.
     """
-    folder = Path(work_dir)
-    if not any(folder.glob("*.pth")):
-        return
-    own = _essence(cfg)
-    dumped = list(folder.glob("*.py"))
-    if any(_essence(Config.fromfile(str(path))) == own for path in dumped):
-        return
-    raise LossweaveError(
-        f"{work_dir} holds checkpoints of a different config; choose another --work-dir, "
-        "or go on from them with --resume"
-    )
+
+    def same(folder: Path) -> bool:
+        own = _essence(cfg)
+        return any(_essence(Config.fromfile(str(path))) == own for path in folder.glob("*.py"))
+
+    configuring.refuse_other_checkpoints(work_dir, same)
 
 
 def _essence(cfg: Config) -> str:

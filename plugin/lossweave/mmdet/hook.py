@@ -15,6 +15,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 
+from lossweave import stepping
 from lossweave.combination import LossCombination
 from lossweave.draws import seed_main
 from lossweave.errors import LossweaveError
@@ -143,14 +144,7 @@ class CombinerHook(Hook):
 
     def _before_optimizer_step(self, optimizer: Any, *_: Any) -> None:
         for combination in self._combinations:
-            if combination.skipping:
-                for group in optimizer.param_groups:
-                    for parameter in group["params"]:
-                        parameter.grad = None
-            elif combination.holds:
-                for parameter in combination.held(self._model.parameters()):
-                    parameter.grad = None
-
+            stepping.withhold(combination, optimizer, self._model)
         self._read_grad_norm(optimizer)
 
     def _read_grad_norm(self, optimizer: Any) -> None:
@@ -159,10 +153,7 @@ class CombinerHook(Hook):
         wrapper = self._wrapper
         if not reading or not isinstance(wrapper, OptimWrapper):  # several see a part each
             return
-        grads = [
-            p.grad for group in optimizer.param_groups for p in group["params"]
-            if p.grad is not None
-        ]  # fmt: skip
+        grads = stepping.gradients(optimizer)
         if not grads:
             return
         scalar = f"train/{getattr(wrapper, 'grad_name', '')}"
@@ -170,9 +161,9 @@ class CombinerHook(Hook):
             clipped = wrapper.message_hub.get_scalar(scalar).current()
             norm = torch.full((), clipped, device=grads[0].device)
         else:
-            norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
+            norm = stepping.norm(grads)
         for combination in reading:
-            combination.combiner.grad_norm(norm.detach())
+            combination.combiner.grad_norm(norm)
 
     def _load_held_out(self) -> None:
         asking = [

@@ -1,8 +1,7 @@
 """Studies: what a combiner did in a training, shown and measured.
 
-Reading records, plotting, drawing and timing know no detection framework;
-:mod:`~lossweave.studies.demo` and :mod:`~lossweave.studies.benchmark` train MMDetection's
-detectors.
+Reading records, plotting, drawing and timing know no detection framework. The studies train
+MMDetection's detectors; :mod:`~lossweave.studies.alternating_vs_joint` takes Detectron2's, too.
 """
 
 from lossweave.studies.record import RunRecord, Series, TermHistory, read_run

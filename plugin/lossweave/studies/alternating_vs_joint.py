@@ -8,7 +8,6 @@ the trainings' own ``record.json``, so the framework that made it does not matte
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from lossweave.alternating.freezing import digest
 from lossweave.alternating.record import RECORD_FILE, StageRecord, TrainingRecord
 from lossweave.alternating.stages import Budget, Stage
 from lossweave.errors import LossweaveError
-from lossweave.machine import machine, versions
+from lossweave.machine import provenance
 from lossweave.paths import resolve_config
 from lossweave.studies.paired import Spread, differences, spread
 from lossweave.studies.staged_configs import StagedConfig, read_staged
@@ -166,19 +165,15 @@ def run_study(study: Study) -> list[Run]:
     ]
     runs = run_all(work, study.jobs, "trainings", partial(_standing, study, list(plans)))
     found = find(runs)
-    record = dict(
+    facts = provenance(
+        study.command,
         config=study.config,
-        seeds=list(study.seeds),
-        command=study.command,
-        options=list(study.options),
+        seeds=study.seeds,
+        options=study.options,
         jobs=study.jobs,
-        date=date.today().isoformat(),
-        machine=machine(),
-        versions=versions(),
-        findings=asdict(found),
-        runs=[_as_dict(r) for r in runs],
     )
-    write_json(Path(study.work_dir) / "alternating_vs_joint.json", record)
+    results = dict(findings=asdict(found), runs=[_as_dict(run) for run in runs])
+    write_json(Path(study.work_dir) / "alternating_vs_joint.json", {**facts, **results})
     write_study(study, runs, found)
     return runs
 

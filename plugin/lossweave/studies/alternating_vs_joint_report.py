@@ -20,7 +20,7 @@ from lossweave.studies.alternating_vs_joint_plots import plot_differences, plot_
 from lossweave.studies.paired import Spread
 from lossweave.studies.tables import counted, markdown_table, number, text_table
 
-__all__ = ["final_table", "study_markdown", "write_study"]
+__all__ = ["final_table", "study_markdown", "verdict", "write_study"]
 
 _NAMES = {
     ALTERNATING: "alternating",

@@ -8,7 +8,6 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,7 +27,7 @@ from tqdm import tqdm
 from lossweave.combiners import combiner_names
 from lossweave.combiners.registry import combiner_class
 from lossweave.errors import LossweaveError
-from lossweave.machine import machine, machine_line, versions
+from lossweave.machine import machine_line, provenance
 from lossweave.mmdet.configuring import load_config, with_combiner
 from lossweave.mmdet.draws import SeededBatchSampler
 from lossweave.mmdet.hook import CombinerHook
@@ -205,14 +204,7 @@ def run_benchmark(benchmark: Benchmark) -> list[DetectorResult]:
     minutes = (time.perf_counter() - started) / 60
     folder = Path(benchmark.work_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    facts = dict(
-        command=benchmark.command,
-        date=date.today().isoformat(),
-        minutes=round(minutes, 1),
-        machine=machine(),
-        versions=versions(),
-        settings=asdict(benchmark),
-    )
+    facts = provenance(benchmark.command, minutes=round(minutes, 1), settings=asdict(benchmark))
     content = {**facts, "results": [asdict(result) for result in results]}
     (folder / "benchmark.json").write_text(json.dumps(content, indent=1))
     (folder / "benchmark.md").write_text(_markdown(results, facts, benchmark, device))

@@ -4,6 +4,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -294,12 +295,7 @@ def compare(arguments: Sequence[str] | None = None) -> None:
     run_comparison(
         Comparison(
             methods=tuple(Method.parse(text) for text in args.methods),
-            seeds=tuple(args.seeds),
-            config=args.config,
-            work_dir=args.work_dir,
-            jobs=args.jobs,
-            options=tuple(args.cfg_options),
-            command=_command("compare", arguments),
+            **_trainings(args, "compare", arguments),
         )
     )
 
@@ -372,14 +368,9 @@ def turns(arguments: Sequence[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     run_turns(
         Turns(
-            seeds=tuple(args.seeds),
             lengths=tuple(args.lengths),
             also=tuple(args.also),
-            config=args.config,
-            work_dir=args.work_dir,
-            jobs=args.jobs,
-            options=tuple(args.cfg_options),
-            command=_command("turns", arguments),
+            **_trainings(args, "turns", arguments),
         )
     )
 
@@ -396,29 +387,14 @@ def alternating_vs_joint(arguments: Sequence[str] | None = None) -> None:
         "--seeds", type=int, default=3, metavar="N", help="how many: 0 to N - 1 (%(default)s)"
     )
     parser.add_argument(
-        "--jobs", type=int, default=1, help="trainings at a time, sharing the cores (%(default)s)"
-    )
-    parser.add_argument(
         "--no-equal", action="store_true", help="leave out the joint training at equal compute"
     )
-    parser.add_argument("--work-dir", default=Study.work_dir, help="(%(default)s)")
-    parser.add_argument(
-        "--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="the same for all"
-    )
+    _add_processes(parser, Study.work_dir)
     args = parser.parse_args(arguments)
     if args.seeds < 1:
         raise LossweaveError(f"--seeds={args.seeds} should be at least 1")
-    run_study(
-        Study(
-            config=args.config,
-            seeds=tuple(range(args.seeds)),
-            work_dir=args.work_dir,
-            jobs=args.jobs,
-            options=tuple(args.cfg_options),
-            equal=not args.no_equal,
-            command=_command("alternating_vs_joint", arguments),
-        )
-    )
+    args.seeds = range(args.seeds)
+    run_study(Study(equal=not args.no_equal, **_trainings(args, "alternating_vs_joint", arguments)))
 
 
 def _add_trainings(parser: argparse.ArgumentParser, work_dir: str) -> None:
@@ -427,12 +403,31 @@ def _add_trainings(parser: argparse.ArgumentParser, work_dir: str) -> None:
     parser.add_argument(
         "--config", default=DEFAULT_CONFIG, help="a path or package::path (%(default)s)"
     )
+    _add_processes(parser, work_dir)
+
+
+def _add_processes(parser: argparse.ArgumentParser, work_dir: str) -> None:
+    """How and where a study's trainings run."""
     parser.add_argument(
         "--jobs", type=int, default=1, help="trainings at a time, sharing the cores (%(default)s)"
     )
     parser.add_argument("--work-dir", default=work_dir, help="(%(default)s)")
     parser.add_argument(
         "--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="the same for all"
+    )
+
+
+def _trainings(
+    args: argparse.Namespace, tool: str, arguments: Sequence[str] | None
+) -> dict[str, Any]:
+    """What these options mean to any such study."""
+    return dict(
+        seeds=tuple(args.seeds),
+        config=args.config,
+        work_dir=args.work_dir,
+        jobs=args.jobs,
+        options=tuple(args.cfg_options),
+        command=_command(tool, arguments),
     )
 
 

@@ -8,7 +8,6 @@ reported is measured on the test split.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from lossweave.errors import LossweaveError
-from lossweave.machine import machine, machine_line, versions
+from lossweave.machine import machine_line, provenance
 from lossweave.studies.demo import DEFAULT_CONFIG
 from lossweave.studies.paired import paired_interval
 from lossweave.studies.plots import plot_scores
@@ -139,14 +138,11 @@ def _write(comparison: Comparison, scores: Sequence[Score]) -> None:
     if worse:
         verdict += f" Worse, beyond its interval: {', '.join(worse)}."
     plot_scores(scores, tuned, folder / "scores.png")
-    facts = dict(
+    facts = provenance(
+        comparison.command,
         config=comparison.config,
-        seeds=list(comparison.seeds),
-        command=comparison.command,
-        options=list(comparison.options),
-        date=date.today().isoformat(),
-        machine=machine(),
-        versions=versions(),
+        seeds=comparison.seeds,
+        options=comparison.options,
     )
     record = dict(**facts, tuned=tuned, summary=rows, scores=[s.__dict__ for s in scores])
     write_json(folder / "comparison.json", record)

@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -26,12 +25,12 @@ from mmengine.config import Config
 from lossweave import command_line
 from lossweave.demo import make_demo_data
 from lossweave.errors import LossweaveError
-from lossweave.machine import machine, machine_line, versions
+from lossweave.machine import machine_line, provenance
 from lossweave.mmdet.configuring import load_config, with_combiner
 from lossweave.paths import resolve_config
+from lossweave.studies.demo_report import comparison_table, write_report
 from lossweave.studies.plots import plot_history
 from lossweave.studies.record import RunRecord, read_run
-from lossweave.studies.report import comparison_table, write_report
 from lossweave.studies.sheet import draw_sheet
 
 __all__ = ["DEFAULT_CONFIG", "Demo", "ensure_data", "run_demo", "stretched"]
@@ -312,12 +311,11 @@ def _train(plan: _Plan, place: str) -> RunRecord:
     record = read_run(
         plan.folder,
         plan.combiner,
-        command=shlex.join(["python", "tools/train.py", *plan.arguments]),
-        seed=int(plan.cfg.randomness.seed),
-        minutes=None if resume else (time.perf_counter() - started) / 60,
-        date=date.today().isoformat(),
-        machine=machine(),
-        versions=versions(),
+        **provenance(
+            shlex.join(["python", "tools/train.py", *plan.arguments]),
+            seed=int(plan.cfg.randomness.seed),
+            minutes=None if resume else (time.perf_counter() - started) / 60,
+        ),
     )
     finished.write_text(json.dumps(record.as_dict(), indent=1))
     # The data loaders' workers live as long as the runner does.
@@ -342,17 +340,15 @@ def _write(demo: Demo, plans: Sequence[_Plan], runs: Sequence[RunRecord], data: 
             {plan.combiner: plan.results for plan in plans},
         ),
     }
-    facts = dict(
+    facts = provenance(
+        demo.command,
         config=demo.config,
         seed=demo.seed,
-        command=demo.command,
         data=data,
         window=plans[0].cfg.log_processor.window_size,
-        date=date.today().isoformat(),
-        machine=machine_line(),
-        versions=versions(),
     )
-    content = {**facts, "machine": machine(), "runs": [run.as_dict() for run in runs]}
+    content = {**facts, "runs": [run.as_dict() for run in runs]}
     (folder / "record.json").write_text(json.dumps(content, indent=1))
     named = {what: path.name for what, path in pictures.items()}
-    (folder / "report.md").write_text(write_report(runs, named, facts))
+    shown = {**facts, "machine": machine_line()}
+    (folder / "report.md").write_text(write_report(runs, named, shown))

@@ -1,4 +1,4 @@
-"""Terms and weights over time, all combiners in one figure."""
+"""Figures: terms and weights over time, all methods in one; scores by seed; plain lines."""
 
 from collections.abc import Mapping, Sequence
 from math import ceil
@@ -10,7 +10,7 @@ from lossweave.studies.record import RunRecord, Series
 if TYPE_CHECKING:
     from lossweave.studies.trainings import Score
 
-__all__ = ["COLORS", "plot_history", "plot_scores", "plot_short_runs"]
+__all__ = ["COLORS", "plot_history", "plot_lines", "plot_scores", "plot_short_runs"]
 
 #: Okabe and Ito's palette, told apart with any kind of colour vision.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

@@ -10,7 +10,6 @@ import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from tqdm import tqdm
 
 from lossweave.combiners import GradientCombiner, combiner_class, combiner_names
 from lossweave.errors import LossweaveError
-from lossweave.machine import machine, machine_line, versions
+from lossweave.machine import machine_line, provenance
 from lossweave.mmdet.configuring import load_config, with_combiner
 from lossweave.studies.console import StudyRunner
 from lossweave.studies.demo import ensure_data, stretched
@@ -356,10 +355,7 @@ def _write(short: ShortRuns, runs: Sequence[ShortRun]) -> None:
             curves[run.detector] = {**curves.get(run.detector, {}), run.combiner: run.terms}
     if curves:
         plot_short_runs(curves, folder / "short_runs.png")
-    facts = dict(
-        command=short.command, date=date.today().isoformat(), settings=asdict(short),
-        machine=machine(), versions=versions(),
-    )  # fmt: skip
+    facts = provenance(short.command, settings=asdict(short))
     results = [{**asdict(run), "good": run.good, "fell": run.fell} for run in runs]
     (folder / "short_runs.json").write_text(json.dumps({**facts, "runs": results}))
     boundary = (

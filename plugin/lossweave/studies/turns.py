@@ -8,7 +8,6 @@ on the test split is measured as well.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import date
 from functools import partial
 from math import log
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from lossweave.errors import LossweaveError
-from lossweave.machine import machine, versions
+from lossweave.machine import provenance
 from lossweave.mmdet.configuring import load_config
 from lossweave.paths import resolve_config
 from lossweave.studies.demo import DEFAULT_CONFIG
@@ -193,19 +192,15 @@ def run_turns(turns: Turns) -> list[Outcome]:
     ]
     outcomes = run_all(work, turns.jobs, "trainings")
     found = answer(outcomes, turns.lengths, steps)
-    record = dict(
+    facts = provenance(
+        turns.command,
         config=turns.config,
-        seeds=list(turns.seeds),
-        lengths=list(turns.lengths),
-        command=turns.command,
-        options=list(turns.options),
-        date=date.today().isoformat(),
-        machine=machine(),
-        versions=versions(),
-        answers=asdict(found),
-        outcomes=[_as_dict(outcome) for outcome in outcomes],
+        seeds=turns.seeds,
+        lengths=turns.lengths,
+        options=turns.options,
     )
-    write_json(Path(turns.work_dir) / "turns.json", record)
+    results = dict(answers=asdict(found), outcomes=[_as_dict(outcome) for outcome in outcomes])
+    write_json(Path(turns.work_dir) / "turns.json", {**facts, **results})
     write_turns(turns, outcomes, found)
     return outcomes
 

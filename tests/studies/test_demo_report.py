@@ -4,7 +4,7 @@ from synthetic import record
 
 from lossweave.machine import machine, versions
 from lossweave.studies import RunRecord
-from lossweave.studies.report import comparison_table, write_report
+from lossweave.studies.demo_report import comparison_table, write_report
 
 FACTS = dict(
     config="some.py",
