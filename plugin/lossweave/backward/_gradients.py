@@ -121,14 +121,15 @@ def gradient_root(
     r"""A scalar whose backward combines the terms' gradients at a boundary.
 
     Backward runs one pass per term, from the term down to the boundary and to the leaves
-    above it (stage by stage, see :func:`~lossweave.backward._stages.staged`), with the gradient
+    above it (in two stages, see :func:`~lossweave.backward._stages.staged`), with the gradient
     that came in, so a loss scaler's factor and the division by accumulated iterations reach
     every half-precision gradient. With :math:`J` the K rows over
     the boundary and over the leaves that two or more terms reach, divided by that factor, the
-    Gramian :math:`G = J J^\top` is summed up tensor by tensor in float64; the method turns it
-    into K weights, and each tensor gets :math:`\sum_k w_k g_k`. A leaf that one term reaches
-    gets that term's gradient, as it is or weighted. What follows below the boundary is one
-    ordinary backward. The terms' graph is released with the last pass through each stage.
+    Gramian :math:`G = J J^\top` is summed up tensor by tensor in float64 (for a few terms on a
+    CPU each tensor's own products are taken in float32, where its range allows); the method
+    turns it into K weights, and each tensor gets :math:`\sum_k w_k g_k`. A leaf that one term
+    reaches gets that term's gradient, as it is or weighted. What follows below the boundary is
+    one ordinary backward. The terms' graph is released with the last pass through each stage.
 
     With several ranks, rows of shared parameters are averaged over the ranks first; the
     Gramians of boundary tensors, which belong to a rank's own batch, are summed and divided
@@ -410,13 +411,13 @@ def _dot_products(tensors: Sequence[Mapping[int, Tensor]], count: int) -> Tensor
     Returns:
         None where rows are not of float32, or not within its range when squared.
     """
+    if {row.dtype for rows in tensors for row in rows.values()} != {torch.float32}:
+        return None
     found: dict[tuple[int, int], list[Tensor]] = {
         (a, b): [] for a in range(count) for b in range(a, count)
     }
     piece = _PIECE[True]
     for rows in tensors:
-        if any(row.dtype is not torch.float32 for row in rows.values()):
-            return None
         flat = {k: row.reshape(-1) for k, row in rows.items()}
         for (a, b), products in found.items():
             if a not in flat or b not in flat:

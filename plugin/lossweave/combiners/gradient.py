@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import warnings
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any, ClassVar, Literal, TypedDict
 
 import torch
@@ -102,8 +103,7 @@ class GradientCombiner(Combiner):
         self.private: str = private or ("weighted" if interval > 1 else "plain")
         self.applied: list[float] | None = None
         self._failed = False
-        self._norms: list[float] = []
-        self._cosines: list[list[float]] = []
+        self._gramian: list[list[float]] = []
         self._iterations = self._conflicts = 0
 
     def init_state(self, count: int) -> None:
@@ -166,9 +166,8 @@ class GradientCombiner(Combiner):
         Args:
             gramian: float64, on the CPU, zero rows where a term has none.
         """
-        self._measure(gramian)
         count = len(gramian)
-        if not gramian.isfinite().all():
+        if not self._measure(gramian):
             self.applied = [1.0 / count] * count
             return self.applied
         square = gramian.diagonal()
@@ -205,15 +204,18 @@ class GradientCombiner(Combiner):
 
     # ---------------------------------------------------------------------------- for logs
 
-    def _measure(self, gramian: Tensor) -> None:
-        """Keep what was learned on the way; on the host already, so it costs no wait."""
-        norms = gramian.diagonal().clamp(min=0).sqrt()
-        self._norms = norms.tolist()
-        scale = torch.outer(norms, norms)
-        self._cosines = (gramian / scale).masked_fill(scale == 0, 0).clamp(-1, 1).tolist()
-        if gramian.isfinite().all():
+    def _measure(self, gramian: Tensor) -> bool:
+        """Keep what was learned on the way; on the host already, so it costs no wait.
+
+        Returns:
+            Whether the Gramian is finite.
+        """
+        self._gramian = gramian.tolist()
+        finite = all(isfinite(entry) for row in self._gramian for entry in row)
+        if finite:
             self._iterations += 1
-            self._conflicts += bool((gramian < 0).any())
+            self._conflicts += any(entry < 0 for row in self._gramian for entry in row)
+        return finite
 
     def measures(self) -> dict[str, float]:
         """Norm of each term's gradient, pairwise cosines, share of iterations in conflict.
@@ -221,20 +223,24 @@ class GradientCombiner(Combiner):
         The norms and cosines are those of the last computation, the share is of those since
         this was last asked. Empty where there was none.
         """
-        if not self._norms:
+        if not self._gramian:
             return {}
+        gramian = torch.tensor(self._gramian, dtype=torch.float64)
+        norms = gramian.diagonal().clamp(min=0).sqrt()
+        scale = torch.outer(norms, norms)
+        cosines = (gramian / scale).masked_fill(scale == 0, 0).clamp(-1, 1).tolist()
         names = [term.replace(".", "_") for term in self.terms]
-        found = {f"grad_norm_{n}": norm for n, norm in zip(names, self._norms, strict=True)}
+        found = {f"grad_norm_{n}": norm for n, norm in zip(names, norms.tolist(), strict=True)}
         for i, one in enumerate(names):
             for j in range(i + 1, len(names)):
-                found[f"cos_{one}_{names[j]}"] = self._cosines[i][j]
+                found[f"cos_{one}_{names[j]}"] = cosines[i][j]
         if self._iterations:
             found["conflict"] = self._conflicts / self._iterations
         self._forget_measures()
         return found
 
     def _forget_measures(self) -> None:
-        self._norms, self._cosines = [], []
+        self._gramian = []
         self._iterations = self._conflicts = 0
 
 
