@@ -144,6 +144,16 @@ def test_a_gramian_that_is_not_finite(name: str, bad: float) -> None:
             torch.testing.assert_close(value, state[key], rtol=0, atol=0, equal_nan=True)
 
 
+@pytest.mark.parametrize("scale", [1e-6, 1e-3, 1.0, 1e3])
+def test_nash_condition(scale: float) -> None:
+    gramian = scale**2 * torch.tensor([[177.0, -6.6, 728.0], [-6.6, 15.3, -49.0],
+                                       [728.0, -49.0, 5785.0]]).double()  # fmt: skip
+    weights = torch.tensor(make("NashMTL", 3).weights_of(gramian)).double()
+    gains = weights * (gramian @ weights)  # what every player's bargain is worth: all the same
+    torch.testing.assert_close(gains / gains.mean(), torch.ones(3).double(), rtol=1e-3, atol=0)
+    assert (weights @ gramian @ weights).sqrt() <= 1 + 1e-6
+
+
 SCALE_FREE = [n for n in WEIGHTINGS if n not in ("NashMTL", "FairGrad")]
 
 

@@ -79,9 +79,8 @@ def test_every_method_of_gradients(detector: str, boundary: str, build) -> None:
         model = build(detector, combiner_config(name, boundary=boundary), state)
         forward(model, batch).backward()
         error = difference(model, combined(stock, shards, name))
-        # NashMTL's solver stops where it stops: at gradients as small as RetinaNet's features have
-        # here, 1e-12 of the Gramian moves its weights by a tenth.
-        assert error < (0.25 if name == "NashMTL" else 1e-5), f"{name}: {error:.1e}"
+        # An interior-point solver stops within its own tolerance.
+        assert error < (1e-3 if name == "NashMTL" else 1e-5), f"{name}: {error:.1e}"
         if boundary == "representation":
             found = model.loss_combination.boundary.found
             assert set(found) == set(MODULES.get(detector, ())), found

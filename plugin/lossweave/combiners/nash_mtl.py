@@ -29,7 +29,8 @@ class NashMTL(GradientCombiner):
 
     For two terms :math:`w_i = 1 / (\|g_i\| \sqrt{1 + \cos})` up to a common factor: it is blind
     to the losses' scales. ``max_norm`` bounds the length of the combined gradient. Each solution
-    starts the next search, so the last one is in the checkpoint; it moves once per update.
+    starts the next search, so the last one is in the checkpoint; it moves once per update. The
+    problem is solved for rows of unit size, since the solver does not converge far from it.
 
     Edge cases: zero rows and absent terms are left out, and what their search starts from stays.
     Against rows that cancel exactly there is no solution: the last weights serve again.
@@ -73,14 +74,19 @@ class NashMTL(GradientCombiner):
     def weigh(self, gramian: Tensor, terms: list[int]) -> Tensor:
         count = len(terms)
         if count not in self._solvers:
-            solver = self._make(count, self.max_norm, 1, self.optim_niter).weighting
+            solver = self._make(count, 0.0, 1, self.optim_niter).weighting
             solver._init_optim_problem()
             solver.step = 1.0  # the problem is made; what it starts from is ours
             self._solvers[count] = solver
         solver = self._solvers[count]
         solution = self.solution.cpu().clone()
         solver.prvs_alpha = solution[terms].numpy()
-        weights = solver(_root(gramian))
+        # Of unit size, or the solver's tolerance would be one on the rows' common scale.
+        size = gramian.norm()
+        weights = solver(_root(gramian / size)) / size.sqrt()
+        length = (weights @ gramian @ weights).clamp(min=0).sqrt()
+        if self.max_norm > 0 and length > self.max_norm:
+            weights = weights / length * self.max_norm
         if self.progress.last_of_update:
             solution[terms] = torch.from_numpy(solver.prvs_alpha).double()
             self.solution.copy_(solution)
