@@ -250,15 +250,10 @@ def _sweep_text(
     first = comparison.seeds[0]
     rates = sorted(comparison.rates)
     sweep = {(s.method, s.rate): s for s in scores if s.seed == first}
-    cells = []
-    for label, best in chosen.items():
-        shown = [
-            "diverged" if "diverged" in sweep[label, rate].details
-            else f"**{sweep[label, rate].val:.3f}**" if rate == best
-            else f"{sweep[label, rate].val:.3f}"
-            for rate in rates
-        ]  # fmt: skip
-        cells.append([label, *shown])
+    cells = [
+        [label, *(_swept(sweep.get((label, rate)), rate == best) for rate in rates)]
+        for label, best in chosen.items()
+    ]
     return f"""## Learning rates
 
 AP on the validation split with seed {first}, at every learning rate. The best one of a method, in
@@ -269,6 +264,14 @@ bold, is the one at which its other seeds were trained.
 {edges_text(comparison, chosen, tuned)}
 
 """
+
+
+def _swept(score: Score | None, best: bool) -> str:
+    if score is None:
+        return "-"
+    if "diverged" in score.details:
+        return "diverged"
+    return f"**{score.val:.3f}**" if best else f"{score.val:.3f}"
 
 
 def _table(tuned: str, rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
