@@ -129,9 +129,10 @@ def test_every_method_has_its_best_rate_on_validation() -> None:
 
 
 def test_edges_of_the_sweep() -> None:
-    chosen = best_rates(_sweep())
-    assert rate_edges(chosen, _RATES) == {"Sum": "largest", "MGDA": "smallest"}
-    assert rate_edges(chosen, (*_RATES, 2.5e-4, 4e-3)) == {}
+    assert rate_edges(_sweep()) == {"Sum": "largest", "MGDA": "smallest"}
+    assert rate_edges(_swept()) == rate_edges(_sweep())
+    # An edge is that of the rates at which this method was trained.
+    assert rate_edges([*_sweep(), _score("Sum", 0, 4e-3, 0.1)]) == {"MGDA": "smallest"}
 
 
 @pytest.mark.parametrize(
@@ -168,11 +169,19 @@ def test_report_of_a_sweep() -> None:
 
 def test_report_says_where_no_edge_was_met() -> None:
     comparison = Comparison(_METHODS, rates=(*_RATES, 1e-4, 1e-2))
-    text = edges_text(comparison, best_rates(_sweep()), "Sum")
+    wider = [*_sweep(), *(_score(m, 0, rate, 0.1) for m in _SWEEP for rate in (1e-4, 1e-2))]
+    text = edges_text(comparison, wider, "Sum")
     assert text.startswith("No chosen rate lies at the edge")
     assert text.endswith("The tuned sum's weights lie between others that were tried.")
-    single = Comparison((Method("Sum"), Method("MGDA")), rates=(*_RATES, 1e-4, 1e-2))
-    assert "One weighting of the sum was tried only" in edges_text(single, {"Sum": 1e-3}, "Sum")
+    single = Comparison((Method("Sum"), Method("MGDA")), rates=comparison.rates)
+    assert "One weighting of the sum was tried only" in edges_text(single, wider, "Sum")
+
+
+def test_report_of_what_is_not_finished() -> None:
+    some = [s for s in _swept() if s.method != "MGDA" or (s.seed == 0 and s.rate != 2e-3)]
+    text = comparison_text(Comparison(_METHODS, rates=_RATES), some)
+    assert "| MGDA | **0.580** | 0.570 | - |" in text
+    assert "With one seed, so without an interval: MGDA." in text
 
 
 def test_report_without_rates() -> None:

@@ -174,8 +174,8 @@ def comparison_text(comparison: Comparison, scores: Sequence[Score]) -> str:
     if chosen:
         title += ", a learning rate for each"
         fairness = (
-            "Every method has a learning rate of its own, chosen with one seed; its other settings "
-            "were not tuned."
+            "Every method has a learning rate of its own, chosen with one seed; "
+            "its other settings were\nnot tuned."
         )
     return f"""# {title}
 
@@ -187,7 +187,8 @@ Detector: `{comparison.config}`. Within a seed all methods share initial weights
 the data. The tuned sum is the one with the best mean AP on the validation split; AP, AP50 and the
 differences are those of the test split, in COCO's definition. The differences are paired by seed,
 with Student's 95 % interval, which is wide for {counted(count, "seed")} and not corrected for the
-number of methods. {fairness}
+number of methods.
+{fairness}
 
 ![AP on the test split, a dot per seed](scores.png)
 
@@ -216,18 +217,21 @@ def verdict(tuned: str, rows: Sequence[Mapping[str, Any]]) -> str:
         if better
         else "Nothing beat the tuned sum beyond its interval."
     )
-    return f"{text} Worse, beyond its interval: {', '.join(worse)}." if worse else text
+    if worse:
+        text += f" Worse, beyond its interval: {', '.join(worse)}."
+    single = [row["method"] for row in others if not isfinite(row["half_width"])]
+    return f"{text} With one seed, so without an interval: {', '.join(single)}." if single else text
 
 
-def edges_text(comparison: Comparison, chosen: Mapping[str, float], tuned: str) -> str:
+def edges_text(comparison: Comparison, scores: Sequence[Score], tuned: str) -> str:
     """Where the sweeps over learning rates and over the sum's weights were too narrow.
 
     Args:
         comparison: what was trained.
-        chosen: every method's rate.
+        scores: what came of it, with learning rates.
         tuned: the tuned sum's label.
     """
-    edges = rate_edges(chosen, comparison.rates)
+    chosen, edges = best_rates(scores), rate_edges(scores)
     found = ", ".join(f"{label} ({chosen[label]:g}, the {edge})" for label, edge in edges.items())
     text = (
         f"At the edge of the sweep, beyond which a better rate may lie: {found}. Widen `--rates`."
@@ -261,7 +265,7 @@ bold, is the one at which its other seeds were trained.
 
 {markdown_table(["method", *(f"{rate:g}" for rate in rates)], cells)}
 
-{edges_text(comparison, chosen, tuned)}
+{edges_text(comparison, scores, tuned)}
 
 """
 
@@ -314,14 +318,14 @@ def _write(comparison: Comparison, scores: Sequence[Score]) -> None:
         record |= dict(
             rates=list(comparison.rates),
             chosen_rates=chosen,
-            rates_at_edge=rate_edges(chosen, comparison.rates),
+            rates_at_edge=rate_edges(scores),
             sum_weights_at_edge=weights_at_edge(comparison.methods, tuned),
         )
     write_json(folder / "comparison.json", record)
     (folder / "comparison.md").write_text(comparison_text(comparison, scores))
     print(f"\n{text_table(*_table(tuned, rows))}\n\n{verdict(tuned, rows)}")
     if chosen:
-        print(edges_text(comparison, chosen, tuned))
+        print(edges_text(comparison, scores, tuned))
     print(f"\n{folder / 'comparison.md'}")
 
 

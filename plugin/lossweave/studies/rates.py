@@ -55,15 +55,19 @@ def at_rates(scores: Sequence[Score], chosen: Mapping[str, float]) -> list[Score
     return [score for score in scores if score.rate == chosen[score.method]]
 
 
-def rate_edges(chosen: Mapping[str, float], rates: Sequence[float]) -> dict[str, str]:
-    """The methods whose chosen rate is the ``'smallest'`` or the ``'largest'`` of the sweep.
+def rate_edges(sweep: Sequence[Score]) -> dict[str, str]:
+    """The methods whose best rate is the ``'smallest'`` or the ``'largest'`` of theirs.
 
     Example:
-        >>> rate_edges({"Sum": 0.2, "MGDA": 0.1, "DWA": 0.4}, [0.1, 0.2, 0.4])
-        {'MGDA': 'smallest', 'DWA': 'largest'}
+        >>> rate_edges([Score("Sum", 0, ap, 0.5, 0.9, rate=ap) for ap in (0.1, 0.2)])
+        {'Sum': 'largest'}
     """
-    names = {min(rates): "smallest", max(rates): "largest"}
-    return {method: names[rate] for method, rate in chosen.items() if rate in names}
+    edges = {}
+    for method, best in best_rates(sweep).items():
+        rates = [s.rate for s in sweep if s.method == method and s.rate is not None]
+        if best in (min(rates), max(rates)):
+            edges[method] = "smallest" if best == min(rates) else "largest"
+    return edges
 
 
 def weights_at_edge(methods: Sequence[Method], tuned: str) -> bool | None:
