@@ -38,10 +38,11 @@ lint: env  ## ruff and the type checker
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 
-compare: env  ## several combiners and seeds beside a tuned sum, with intervals (about 2 hours)
+compare: env  ## combiners beside a tuned sum, a learning rate for each, with intervals (1 to 2 hours)
 	$(PY) tools/make_demo_data.py
-	$(PY) tools/compare.py --jobs 2 --methods Sum "Sum weights=[1,2]" "Sum weights=[2,1]" \
-		UncertaintyWeighting "DWA period=50" FAMO GeometricMean
+	$(PY) tools/compare.py --jobs 2 --rates 1e-3 5e-4 2e-3 --methods "Sum weights=[2,1]" \
+		"MGDA boundary=features" "CAGrad boundary=features" "PCGrad boundary=features" \
+		"GradNorm boundary=features" UncertaintyWeighting Sum
 
 alternating: env  ## Faster R-CNN in four steps against joint training, 3 seeds (about 1 hour)
 	$(PY) tools/make_demo_data.py

@@ -3,10 +3,12 @@
 import json
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from lossweave.combination import LossCombination
 from lossweave.errors import LossweaveError
 from lossweave.studies.paired import differences, spread
 from lossweave.studies.trainings import (
@@ -53,6 +55,32 @@ def test_a_finished_training_of_another_kind_is_refused(tmp_path: Path) -> None:
     _kept(tmp_path)
     trial = Trial(Method("Sum"), 0, "none.py", str(tmp_path), ("train_cfg.max_iters=10",))
     with pytest.raises(LossweaveError, match=r"other --cfg-options .*max_iters=9"):
+        train_and_test(trial)
+
+
+def test_a_sweep_keeps_a_training_that_diverged(tmp_path: Path, monkeypatch) -> None:
+    def diverge(words: list[str], log: Path, jobs: int) -> None:
+        log.write_text(f"error: iteration 3: loss 'cls' is nan; {LossCombination.ADVICE}\n\n")
+        raise LossweaveError("a training failed")
+
+    monkeypatch.setattr("lossweave.studies.trainings.call", diverge)
+    trial = Trial(Method("Sum"), 0, "mmdet::_base_/default_runtime.py", str(tmp_path), rate=9.0)
+    score = train_and_test(trial)
+    assert (score.val, score.test, score.rate) == (0.0, 0.0, 9.0)
+    assert score.details["diverged"].startswith("error: iteration 3")
+    assert train_and_test(trial) == score
+    with pytest.raises(LossweaveError, match="failed"):
+        train_and_test(replace(trial, rate=None))
+
+
+def test_another_failure_ends_a_sweep(tmp_path: Path, monkeypatch) -> None:
+    def fail(words: list[str], log: Path, jobs: int) -> None:
+        log.write_text("error: no such file\n")
+        raise LossweaveError("a training failed")
+
+    monkeypatch.setattr("lossweave.studies.trainings.call", fail)
+    trial = Trial(Method("Sum"), 0, "mmdet::_base_/default_runtime.py", str(tmp_path), rate=9.0)
+    with pytest.raises(LossweaveError, match="failed"):
         train_and_test(trial)
 
 

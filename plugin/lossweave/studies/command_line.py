@@ -73,16 +73,25 @@ Train several methods with several seeds each and compare them with the best of 
 A method is a combiner's name, or a name and its options in quotes. The sums among the methods
 are the sweep over the sum's weights: the best on the validation split is the tuned sum, and the
 differences to it, paired by seed, are measured on the test split. Finished trainings are kept,
-so seeds and methods can be added by calling again with more of them."""
+so seeds and methods can be added by calling again with more of them.
+
+With --rates every method, the sums included, is first trained at each of these learning rates
+with the first seed; its further seeds are trained at the rate with the best AP on the validation
+split. Without, all methods have the config's rate, which was chosen for the sum: methods whose
+weights have another scale may then fall behind for that alone."""
 
 _COMPARE_EXAMPLES = """\
 what is written, in work_dirs/compare:
   comparison.md             table and verdict, with scores.png
   comparison.json           every number, commands, versions, machine
   <method>_seed<n>/         a training: its checkpoints, logs and score.json
+  <method>_seed<n>_lr<x>/   the same with --rates
 
 examples:
   python tools/make_demo_data.py
+  python tools/compare.py --jobs 2 --rates 5e-4 1e-3 2e-3 \\
+      --methods Sum "Sum weights=[2,1]" UncertaintyWeighting "MGDA boundary=features"
+      a rate for each, from three: 20 trainings; about 40 minutes on 2 CPU cores
   python tools/compare.py --methods Sum "Sum weights=[1,2]" "Sum weights=[1,4]" FAMO DWA
   python tools/compare.py --seeds 0 1 2 3 4 --jobs 2 --methods Sum "DWA period=50"
 """
@@ -290,11 +299,21 @@ def compare(arguments: Sequence[str] | None = None) -> None:
     """
     parser = _parser(_COMPARE, _COMPARE_EXAMPLES)
     parser.add_argument("--methods", nargs="+", required=True, metavar="METHOD")
+    parser.add_argument(
+        "--rates",
+        nargs="+",
+        type=float,
+        default=[],
+        metavar="LR",
+        help="learning rates to choose from, for every method; trained in this order "
+        "(the config's for all)",
+    )
     _add_trainings(parser, Comparison.work_dir)
     args = parser.parse_args(arguments)
     run_comparison(
         Comparison(
             methods=tuple(Method.parse(text) for text in args.methods),
+            rates=tuple(args.rates),
             **_trainings(args, "compare", arguments),
         )
     )

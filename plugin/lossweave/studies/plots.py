@@ -133,7 +133,7 @@ def plot_scores(
     """AP on the test split: a dot per seed, a line at the mean, methods from best to worst.
 
     Args:
-        scores: the finished trainings.
+        scores: the finished trainings; where they have learning rates, one per method.
         tuned: the label of the tuned sum, or of another reference, which is marked.
         path: the picture to write.
         mark: what is written beside that label.
@@ -154,9 +154,13 @@ def plot_scores(
         axes.plot([mean, mean], [row - 0.3, row + 0.3], color=colour, linewidth=2.5)
         if label == tuned:
             axes.axvline(mean, color=colour, linewidth=0.8, linestyle=":")
-    axes.set_yticks(
-        range(len(order)), [f"{x} ({mark})" if x == tuned else x for x in order], fontsize=9
-    )
+    rates = {score.method: score.rate for score in scores if score.rate is not None}
+    names = [
+        f"{label}{f', lr {rates[label]:g}' if label in rates else ''}"
+        f"{f' ({mark})' if label == tuned else ''}"
+        for label in order
+    ]
+    axes.set_yticks(range(len(order)), names, fontsize=9)
     axes.set_xlabel("AP on the test split")
     axes.grid(axis="x", color="#dddddd")
     axes.set_axisbelow(True)

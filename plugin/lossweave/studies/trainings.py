@@ -23,6 +23,7 @@ from mmengine.config import DictAction
 from tqdm import tqdm
 
 from lossweave.alternating.files import write_atomically
+from lossweave.combination import LossCombination
 from lossweave.combiners import combiner_class
 from lossweave.errors import LossweaveError
 from lossweave.mmdet.configuring import load_config
@@ -32,6 +33,7 @@ from lossweave.studies.record import read_run
 __all__ = [
     "AP",
     "AP50",
+    "RATE",
     "Method",
     "Score",
     "Trial",
@@ -46,6 +48,8 @@ __all__ = [
 ]
 
 AP, AP50 = "coco/bbox_mAP", "coco/bbox_mAP_50"
+#: Where a config has its learning rate.
+RATE = "optim_wrapper.optimizer.lr"
 _Result = TypeVar("_Result")
 #: Options that change nothing about what is learned.
 _HARMLESS = ("default_hooks.", "log_processor.", "randomness.seed=")
@@ -103,6 +107,7 @@ class Score:
         test: COCO AP on the test split.
         test50: AP at IoU .50 on the test split.
         details: commands, weights, seconds per iteration.
+        rate: the learning rate that the study asked for; None where it is the config's.
     """
 
     method: str
@@ -111,6 +116,7 @@ class Score:
     test: float
     test50: float
     details: dict[str, Any] = field(default_factory=dict)
+    rate: float | None = None
 
 
 @dataclass(frozen=True)
@@ -124,6 +130,7 @@ class Trial:
         work_dir: the study's folder; the training has one of its own in it.
         options: further ``--cfg-options``.
         jobs: trainings that share the cores.
+        rate: the learning rate; the config's if None.
     """
 
     method: Method
@@ -132,15 +139,25 @@ class Trial:
     work_dir: str
     options: tuple[str, ...] = ()
     jobs: int = 1
+    rate: float | None = None
 
     @property
     def folder(self) -> Path:
-        """The training's own folder."""
-        return Path(self.work_dir) / f"{self.method.folder}_seed{self.seed}"
+        """The training's own folder; one per learning rate, if the study asks for one."""
+        rate = "" if self.rate is None else f"_lr{self.rate!r}"
+        return Path(self.work_dir) / f"{self.method.folder}_seed{self.seed}{rate}"
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """All ``--cfg-options`` but the seed's."""
+        return self.options if self.rate is None else (*self.options, f"{RATE}={self.rate!r}")
 
 
 def train_and_test(trial: Trial) -> Score:
     """Train (or go on, or find it finished), evaluate on the test split, and keep the score.
+
+    Where the study asked for a learning rate, a training whose loss stops being finite has
+    AP 0, and ``diverged`` among its details.
 
     Raises:
         LossweaveError: the training failed (its log is named), or the folder holds a finished
@@ -150,11 +167,11 @@ def train_and_test(trial: Trial) -> Score:
     finished = folder / "score.json"
     if finished.is_file():
         score = Score(**json.loads(finished.read_text()))
-        _refuse_other(folder, score, trial.options)
+        _refuse_other(folder, score, trial.settings)
         return score
     folder.mkdir(parents=True, exist_ok=True)
     config, log = resolve_config(trial.config), folder / "log.txt"
-    options = [f"randomness.seed={seed}", *trial.options]
+    options = [f"randomness.seed={seed}", *trial.settings]
     method = trial.method
     train = [
         *("tools/train.py", config, "--work-dir", str(folder), "--exact-resume"),
@@ -163,7 +180,18 @@ def train_and_test(trial: Trial) -> Score:
         *("--cfg-options", *options),
     ]
     resume = ["--resume"] if (folder / "last_checkpoint").is_file() else []
-    call([*train[:4], *resume, *train[4:]], log, trial.jobs)
+    command = shlex.join(["python", *train]).replace(config, trial.config)
+    try:
+        call([*train[:4], *resume, *train[4:]], log, trial.jobs)
+    except LossweaveError:
+        # In a sweep over rates a loss that stops being finite is a finding, not a mistake.
+        end = _last_line(log)
+        if trial.rate is None or LossCombination.ADVICE not in end:
+            raise
+        details = dict(command=command, diverged=end)
+        score = Score(method.label, seed, 0.0, 0.0, 0.0, details, trial.rate)
+        write_json(finished, score.__dict__)
+        return score
     run = read_run(folder, method.combiner)
     checkpoint = (folder / "last_checkpoint").read_text().strip()
     test = ["tools/test.py", config, checkpoint, "--work-dir", str(folder / "test")]
@@ -176,10 +204,11 @@ def train_and_test(trial: Trial) -> Score:
         test=metrics[AP],
         test50=metrics[AP50],
         details=dict(
-            command=shlex.join(["python", *train]).replace(config, trial.config),
+            command=command,
             seconds_per_iteration=run.seconds_per_iteration,
             weights={name: term.weight.last for name, term in run.terms.items()},
         ),
+        rate=trial.rate,
     )
     write_json(finished, score.__dict__)
     return score
@@ -259,8 +288,11 @@ def call(words: Sequence[str], log: Path, jobs: int = 1) -> None:
             stdout=file, stderr=subprocess.STDOUT, env=environment,
         )  # fmt: skip
     if done.returncode:
-        last = [line for line in log.read_text().splitlines() if line.strip()][-1:]
-        raise LossweaveError(f"a training failed, see {log}: {' '.join(last)[:200]}")
+        raise LossweaveError(f"a training failed, see {log}: {_last_line(log)[:200]}")
+
+
+def _last_line(log: Path) -> str:
+    return next((line for line in reversed(log.read_text().splitlines()) if line.strip()), "")
 
 
 def read_test_metrics(folder: Path) -> dict[str, float]:
