@@ -40,7 +40,7 @@ lint: env  ## ruff and the type checker
 
 compare: env  ## combiners beside a tuned sum, a learning rate for each, with intervals (1 to 2 hours)
 	$(PY) tools/make_demo_data.py
-	$(PY) tools/compare.py --jobs 2 --rates 1e-3 5e-4 2e-3 --methods "Sum weights=[2,1]" \
+	$(PY) tools/compare.py --jobs 2 --rates 1e-3 5e-4 1.4e-3 2e-3 --methods "Sum weights=[2,1]" \
 		"MGDA boundary=features" "CAGrad boundary=features" "PCGrad boundary=features" \
 		"GradNorm boundary=features" UncertaintyWeighting Sum
 
