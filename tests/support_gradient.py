@@ -147,7 +147,7 @@ class Reference:
         own = {k: v for k, v in self.arguments.items() if k not in ("seed", "private")}
         if self.name == "NashMTL":
             self.aggregators: Any = {
-                n: aggregation.NashMTL(n, max_norm=0.0) for n in range(1, terms + 1)
+                n: aggregation.NashMTL(n) for n in range(1, terms + 1)
             }
             self.alpha = torch.ones(terms, dtype=torch.float64)
         elif self.name == "GradNorm":
@@ -179,8 +179,7 @@ class Reference:
                 weighting(torch.eye(len(alive), dtype=torch.float64))
             weighting.prvs_alpha = self.alpha[alive].numpy()
             unit = rows / (rows @ rows.T).norm().sqrt()
-            combined = weighting(unit) @ rows / (rows @ rows.T).norm().sqrt()
-            combined = combined / combined.norm().clamp(min=1)
+            combined = weighting(unit) @ unit
             if last:
                 self.alpha[alive] = torch.from_numpy(weighting.prvs_alpha).double()
             return combined

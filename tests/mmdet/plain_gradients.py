@@ -34,8 +34,7 @@ def aggregator_of(name: str, update: int = 0) -> Callable[[Tensor, Tensor], Tens
             return rows[0]
         if name == "NashMTL":
             size = (rows @ rows.T).norm().sqrt()
-            found = aggregation.NashMTL(len(rows), max_norm=0.0)(rows / size)
-            return found / found.norm().clamp(min=1)
+            return aggregation.NashMTL(len(rows))(rows / size)
         make = getattr(aggregation, name)(**arguments)
         if name == "GradDrop":
             with patch("torch.rand", return_value=draws):

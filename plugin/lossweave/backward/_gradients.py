@@ -347,7 +347,7 @@ class _Job:
                 grad = self.rows[i].get(k) if i >= 0 else None
                 parts.append(torch.zeros_like(like).flatten() if grad is None else grad.flatten())
             rows.append(torch.cat(parts) if len(parts) > 1 else parts[0])
-        if not average or self.ranks == 1:
+        if not average:
             return rows
         stacked = torch.stack(rows)
         distributed.average_(stacked)

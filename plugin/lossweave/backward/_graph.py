@@ -12,7 +12,6 @@ __all__ = ["Point", "Reach", "following", "point_of", "reach", "reached_leaves"]
 _DDP_SINK = "_DDPSinkBackward"
 _REENTRANT = "CheckpointFunctionBackward"
 _LEAF = "AccumulateGrad"
-_UNKNOWN: list[Any] = []
 
 
 class Reach(NamedTuple):
@@ -119,8 +118,6 @@ def reach(
             found.leaves.append(root)
     while stack:
         node, output = stack.pop()
-        if node in seen:
-            continue
         name = type(node).__name__
         key = (node, output) if name == _DDP_SINK else node
         if key in seen:
@@ -134,11 +131,10 @@ def reach(
             found.leaves.append(node.variable)
             continue
         reentrant = reentrant or name == _REENTRANT
-        if name == _DDP_SINK:
+        followed = None if name == _DDP_SINK else known.get(node)
+        if followed is None:
             followed = list(following(node, output))
             known.setdefault(node, []).extend(followed)
-        elif (followed := known.get(node, _UNKNOWN)) is _UNKNOWN:
-            followed = known[node] = [edge for edge in node.next_functions if edge[0] is not None]
         stack.extend(followed)
     return found._replace(reentrant=reentrant)
 

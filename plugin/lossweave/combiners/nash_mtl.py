@@ -74,7 +74,7 @@ class NashMTL(GradientCombiner):
     def weigh(self, gramian: Tensor, terms: list[int]) -> Tensor:
         count = len(terms)
         if count not in self._solvers:
-            solver = self._make(count, 0.0, 1, self.optim_niter).weighting
+            solver = self._make(count, self.max_norm, 1, self.optim_niter).weighting
             solver._init_optim_problem()
             solver.step = 1.0  # the problem is made; what it starts from is ours
             self._solvers[count] = solver
@@ -84,9 +84,6 @@ class NashMTL(GradientCombiner):
         # Of unit size, or the solver's tolerance would be one on the rows' common scale.
         size = gramian.norm()
         weights = solver(_root(gramian / size)) / size.sqrt()
-        length = (weights @ gramian @ weights).clamp(min=0).sqrt()
-        if self.max_norm > 0 and length > self.max_norm:
-            weights = weights / length * self.max_norm
         if self.progress.last_of_update:
             solution[terms] = torch.from_numpy(solver.prvs_alpha).double()
             self.solution.copy_(solution)
