@@ -1,6 +1,7 @@
 """The gradient root: each term's own gradient, combined where the terms meet."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations_with_replacement
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -18,6 +19,8 @@ __all__ = ["Method", "Surroundings", "gradient_root", "surroundings"]
 _BUCKET = 1 << 20
 #: Elements of a row whose inner products are taken at a time, on an accelerator and on a CPU.
 _PIECE = (_BUCKET, 1 << 17)
+#: Rows up to this long are gathered on a CPU: to copy one takes less than three products do.
+_SMALL = 1 << 12
 #: Up to this many terms, products of pairs of rows, as they lie, take less than to gather them.
 _FEW = 4
 #: Squares of norms within these bounds lost nothing to float32.
@@ -209,52 +212,52 @@ class _Job:
         """The combined gradient of every tensor, times ``scale``."""
         self._differentiate(scale)
         shared, share = self._agree(scale.device)
-        gramian = self._gramian(shared, scale)
-        weights = self.method.weights_of(gramian)
+        weights = self.method.weights_of(self._gramian(shared, scale))
         results: list[Tensor | None] = [None] * len(self.tensors)
-        edge = len(self.around.boundary)
-        number = {id(parameter): p for p, parameter in enumerate(self.parameters)}
-        together: list[int] = []
-        for i, tensor in enumerate(self.tensors):
-            combined = i < edge or i in shared
-            if (
-                self._alike(i)
-                and combined
-                and not self.method.elementwise
-                and share.get(i, 1.0) == 1.0
-            ):
-                together.append(i)
-                continue
-            rows, self.rows[i] = self.rows[i], {}
-            if i < edge:
-                key: int | None = 2 * (self.ranks * i + distributed.rank()) + 1
-            else:
-                key = 2 * number.get(id(tensor), i) if combined else None
-            results[i] = self._combined(rows, weights, key, tensor, share.get(i, 1.0))
-        for bucket in self._buckets(together):
-            for i, total in zip(bucket, self._weighted(bucket, weights), strict=True):
-                results[i] = total
+        if self.method.elementwise:
+            self._mix(results, shared, share)
+        for (terms, weighted, _), group in self._groups(shared).items():
+            for bucket in self._buckets(group):
+                rows = [[self.rows[i].pop(k) for i in bucket] for k in terms]
+                chosen = [weights[k] if weighted else 1.0 for k in terms]
+                for i, total in zip(bucket, _weighted(rows, chosen), strict=True):
+                    factor = share.get(i, 1.0)
+                    total = total if factor == 1.0 else total * factor
+                    results[i] = total.to(self.tensors[i].dtype)
         return results
 
-    def _alike(self, i: int) -> bool:
-        """Whether a tensor's rows may be weighted together with those of others."""
-        rows = self.rows[i]
-        return len(rows) == self.count and self.tensors[i].dtype is torch.float32
+    def _mix(
+        self,
+        results: list[Tensor | None],
+        shared: Mapping[int, Sequence[int]],
+        share: Mapping[int, float],
+    ) -> None:
+        """Combine the rows of each tensor that terms share by the method's own rule."""
+        edge = len(self.around.boundary)
+        number = {id(parameter): p for p, parameter in enumerate(self.parameters)}
+        for i, tensor in enumerate(self.tensors):
+            if (i < edge or i in shared) and self.rows[i]:
+                rows, self.rows[i] = self.rows[i], {}
+                zero = torch.zeros_like(tensor)
+                if i < edge:
+                    key = 2 * (self.ranks * i + distributed.rank()) + 1
+                else:
+                    key = 2 * number.get(id(tensor), i)
+                total = self.method.mix([rows.get(k, zero) for k in range(self.count)], key)
+                results[i] = (total * share.get(i, 1.0)).to(tensor.dtype)
 
-    def _weighted(self, bucket: Sequence[int], weights: Sequence[float]) -> Sequence[Tensor]:
-        """The rows of some tensors combined by weights, with few launches."""
-        rows = [[self.rows[i].pop(k) for i in bucket] for k in range(self.count)]
-        order = sorted(range(self.count), key=lambda k: weights[k] != 1)
-        totals = tuple(rows[order[0]])
-        own = weights[order[0]] != 1  # autograd may have handed out one tensor twice
-        if own:
-            totals = torch._foreach_mul(totals, weights[order[0]])
-        for k in order[1:]:
-            if own:
-                torch._foreach_add_(totals, rows[k], alpha=weights[k])
-            else:
-                totals, own = torch._foreach_add(totals, rows[k], alpha=weights[k]), True
-        return totals
+    def _groups(
+        self, shared: Mapping[int, Sequence[int]]
+    ) -> dict[tuple[tuple[int, ...], bool, torch.dtype], list[int]]:
+        """The tensors that have rows: by their terms, by whether these are weighted, by type."""
+        edge = len(self.around.boundary)
+        found: dict[tuple[tuple[int, ...], bool, torch.dtype], list[int]] = {}
+        for i, rows in enumerate(self.rows):
+            if rows:
+                weighted = i < edge or i in shared or self.method.private == "weighted"
+                key = tuple(sorted(rows)), weighted, self.tensors[i].dtype
+                found.setdefault(key, []).append(i)
+        return found
 
     def _differentiate(self, scale: Tensor) -> None:
         held: dict[Any, Tensor] = {}
@@ -360,34 +363,24 @@ class _Job:
             start += like.numel()
         return stacked.unbind()
 
-    def _combined(
-        self,
-        rows: dict[int, Tensor],
-        weights: Sequence[float],
-        key: int | None,
-        like: Tensor,
-        share: float,
-    ) -> Tensor | None:
-        """One tensor's rows combined; the key is None where only one term reaches it."""
-        total: Tensor | None = None
-        if key is not None and self.method.elementwise and rows:
-            zero = torch.zeros_like(like)
-            total = self.method.mix([rows.get(k, zero) for k in range(self.count)], key)
+
+def _weighted(rows: Sequence[Sequence[Tensor]], weights: Sequence[float]) -> Sequence[Tensor]:
+    """Some tensors' rows, by term and tensor, combined by weights, with few launches."""
+    precise = torch.promote_types(rows[0][0].dtype, torch.float32)
+    if rows[0][0].dtype is not precise:
+        rows = [[row.to(precise) for row in some] for some in rows]
+    order = sorted(range(len(rows)), key=lambda k: weights[k] != 1)
+    totals = tuple(rows[order[0]])
+    own = weights[order[0]] != 1  # autograd may have handed out one tensor twice
+    if own:
+        totals = torch._foreach_mul(totals, weights[order[0]])
+    for k in order[1:]:
+        more = tuple(rows[k])
+        if own:
+            torch._foreach_add_(totals, more, alpha=weights[k])
         else:
-            weighted = key is not None or self.method.private == "weighted"
-            precise = torch.promote_types(like.dtype, torch.float32)
-            own = False  # autograd may have handed out one tensor twice: nothing is added to it
-            for k in sorted(rows):
-                grad = rows.pop(k).to(precise)
-                weight = weights[k] if weighted else 1.0
-                if total is None:
-                    total, own = (grad * weight, True) if weighted else (grad, False)
-                else:
-                    total = total.add_(grad, alpha=weight) if own else total.add(grad, alpha=weight)
-                    own = True
-        if total is None:
-            return None
-        return (total if share == 1.0 else total * share).to(like.dtype)
+            totals, own = torch._foreach_add(totals, more, alpha=weights[k]), True
+    return totals
 
 
 def _inner_products(rows: Sequence[Tensor]) -> Tensor:
@@ -402,7 +395,7 @@ def _inner_products(rows: Sequence[Tensor]) -> Tensor:
 
 
 def _dot_products(tensors: Sequence[Mapping[int, Tensor]], count: int) -> Tensor | None:
-    """The same on a CPU, without a copy: pieces in float32, their sum in float64.
+    """The same on a CPU, with only small rows copied: pieces in float32, their sum in float64.
 
     Args:
         tensors: per tensor, the rows by term.
@@ -411,24 +404,35 @@ def _dot_products(tensors: Sequence[Mapping[int, Tensor]], count: int) -> Tensor
     Returns:
         None where rows are not of float32, or not within its range when squared.
     """
-    if {row.dtype for rows in tensors for row in rows.values()} != {torch.float32}:
-        return None
-    found: dict[tuple[int, int], list[Tensor]] = {
-        (a, b): [] for a in range(count) for b in range(a, count)
-    }
-    piece = _PIECE[True]
+    groups: dict[tuple[int, ...], list[Mapping[int, Tensor]]] = {}
     for rows in tensors:
-        flat = {k: row.reshape(-1) for k, row in rows.items()}
-        for (a, b), products in found.items():
-            if a not in flat or b not in flat:
-                continue
-            if flat[a].numel() <= piece:
-                products.append(torch.dot(flat[a], flat[b]))
-            else:
-                products.extend(map(torch.dot, flat[a].split(piece), flat[b].split(piece)))
-    total = torch.zeros(count, count, dtype=torch.float64)
-    for (a, b), products in found.items():
-        if products:
-            total[a, b] = total[b, a] = torch.stack(products).double().sum()
+        groups.setdefault(tuple(rows), []).append(rows)
+    total = [[0.0] * count for _ in range(count)]
+    for terms, members in groups.items():
+        pieces = {k: _pieces([rows[k] for rows in members]) for k in terms}
+        if any(piece.dtype is not torch.float32 for found in pieces.values() for piece in found):
+            return None
+        for a, b in combinations_with_replacement(sorted(terms), 2):
+            products = map(torch.dot, pieces[a], pieces[b])
+            total[a][b] = total[b][a] = total[a][b] + sum(product.item() for product in products)
     least, most = _SAFE
-    return total if all(least < square < most for square in total.diagonal().tolist()) else None
+    fine = all(least < total[k][k] < most for k in range(count))
+    return torch.tensor(total, dtype=torch.float64) if fine else None
+
+
+def _pieces(rows: Sequence[Tensor]) -> list[Tensor]:
+    """One term's rows over some tensors, flat; small ones together, large ones in parts."""
+    small: list[Tensor] = []
+    pieces: list[Tensor] = []
+    for row in rows:
+        size = row.numel()
+        flat = row if row.dim() == 1 else row.reshape(-1)
+        if size <= _SMALL:
+            small.append(flat)
+        elif size <= _PIECE[True]:
+            pieces.append(flat)
+        else:
+            pieces.extend(flat.split(_PIECE[True]))
+    if small:
+        pieces.extend(torch.cat(small).split(_PIECE[True]))
+    return pieces

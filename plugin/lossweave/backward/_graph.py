@@ -104,9 +104,11 @@ def reach(
         >>> [leaf is b for leaf in found.leaves], len(found.cut)
         ([True], 1)
     """
-    found = Reach([], [], set(), False)
+    leaves: list[Tensor] = []
+    turned: list[Any] = []
+    nodes: set[Any] = set()
+    sinks: set[tuple[Any, int]] = set()  # DDP's, each of whose outputs is a way of its own
     known = {} if edges is None else edges
-    seen: set[Any] = set()
     reentrant = False
     stack: list[tuple[Any, int]] = []
     for root in roots:
@@ -115,28 +117,32 @@ def reach(
         elif root.grad_fn is not None:
             stack.append((root.grad_fn, root.output_nr))
         elif root.requires_grad:
-            found.leaves.append(root)
+            leaves.append(root)
     while stack:
         node, output = stack.pop()
+        if node in nodes:
+            continue
         name = type(node).__name__
-        key = (node, output) if name == _DDP_SINK else node
-        if key in seen:
+        if name == _DDP_SINK:
+            if (node, output) not in sinks:
+                sinks.add((node, output))
+                followed = list(following(node, output))
+                known.setdefault(node, []).extend(followed)
+                stack.extend(followed)
             continue
-        seen.add(key)
+        nodes.add(node)
         if node in cut:
-            found.cut.append(node)
-            continue
-        found.nodes.add(node)
-        if name == _LEAF:
-            found.leaves.append(node.variable)
-            continue
-        reentrant = reentrant or name == _REENTRANT
-        followed = None if name == _DDP_SINK else known.get(node)
-        if followed is None:
-            followed = list(following(node, output))
-            known.setdefault(node, []).extend(followed)
-        stack.extend(followed)
-    return found._replace(reentrant=reentrant)
+            turned.append(node)
+        elif name == _LEAF:
+            leaves.append(node.variable)
+        else:
+            reentrant = reentrant or name == _REENTRANT
+            if node not in known:
+                known[node] = list(following(node, output))
+            stack.extend(known[node])
+    nodes.difference_update(turned)
+    nodes.update(node for node, _ in sinks)
+    return Reach(leaves, turned, nodes, reentrant)
 
 
 def reached_leaves(roots: Iterable[Tensor]) -> list[Tensor]:

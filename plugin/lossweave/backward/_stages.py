@@ -23,6 +23,8 @@ __all__ = ["Pass", "run_pass", "staged", "unstaged"]
 #: there. From 0.3 to 0.4, one cut takes as little memory on the demo's three detectors as any
 #: number of them, and more of them take time.
 _ABOVE = 1 / 3
+#: How many cuts are looked at; where hooks are everywhere, all of them would take long.
+_TRIES = 8
 _Edge = tuple[Any, int]  # a node, and which of its outputs
 
 
@@ -187,7 +189,8 @@ def _cut(
     order = _order(shared, children, fixed)
     sizes = list(accumulate(map(_size, order), initial=0))
     aim = bisect(sizes, _ABOVE * sizes[-1])
-    for cut in sorted(_cuts(order, children, fixed), key=lambda number: abs(number - aim)):
+    nearest = sorted(_cuts(order, children, fixed), key=lambda number: abs(number - aim))
+    for cut in nearest[:_TRIES]:
         last = set(order[cut:])
         crossing: dict[_Edge, set[Any]] = {}
         for node in (*order[:cut], *over):
