@@ -16,6 +16,7 @@ from lossweave import distributed
 from lossweave.backward import (
     Boundary,
     BoundaryState,
+    Recall,
     gradient_root,
     reached_leaves,
     surroundings,
@@ -94,6 +95,7 @@ class LossCombination(nn.Module):
         self._last: tuple[Tensor, Tensor] | None = None
         self._plain: dict[str, Tensor] = {}
         self._warned = False
+        self._recall = Recall()
         combiner = node.combiner
         #: Where gradients are combined; None for functions of the losses' values.
         self.boundary = (
@@ -283,7 +285,7 @@ class LossCombination(nn.Module):
     ) -> Tensor:
         combiner = self.node.combiner
         assert isinstance(combiner, GradientCombiner) and self.boundary is not None
-        around = surroundings(terms, self.boundary.take(terms))
+        around = surroundings(terms, self.boundary.take(terms), self._recall)
         position = {id(leaf): len(around.boundary) + i for i, leaf in enumerate(around.leaves)}
 
         def who(leaf: Tensor) -> str:

@@ -1,7 +1,5 @@
 """The terms' graphs in stages: the same gradients, on less memory."""
 
-import random
-
 import pytest
 import torch
 from torch import nn
@@ -19,45 +17,18 @@ class Mean:
         return [1.5 + k for k in range(len(gramian))]
 
 
-def _random_terms(seed: int, leaves: list[torch.Tensor]) -> list[torch.Tensor]:
-    """Terms over a graph with skips, shared leaves, and nodes of several outputs."""
-    draw = random.Random(seed)
-    made = [leaves[0] * leaves[1]]
-    for _ in range(40):
-        one, other = draw.choice(made[-4:]), draw.choice(made[-8:])
-        kind = draw.randrange(6)
-        if kind == 0:
-            made.append(one + other)
-        elif kind == 1:
-            made.append(torch.tanh(one) * draw.choice(leaves))
-        elif kind == 2:
-            made.append(one * torch.sigmoid(one))
-        elif kind == 3:
-            parts = one.chunk(2)
-            made.append(torch.cat([parts[1], parts[0]]))
-        elif kind == 4:
-            made.append(torch.sin(one))
-        else:
-            made.append(one.clone().mul_(draw.choice(leaves)))
-    return [
-        made[-1].square().mean(),
-        made[-2].sum(),
-        (made[-5] * made[-1]).mean() + leaves[2].sum(),
-    ]
-
-
 @pytest.mark.parametrize("seed", range(12))
-def test_random_graphs(seed: int) -> None:
+def test_random_graphs(seed: int, random_terms) -> None:
     generator = torch.Generator().manual_seed(seed)
     leaves = [
         torch.randn(6, generator=generator, dtype=torch.float64).requires_grad_() for _ in range(5)
     ]
     rows = [
         torch.autograd.grad(term, leaves, allow_unused=True, retain_graph=True)
-        for term in _random_terms(seed, leaves)
+        for term in random_terms(seed, leaves)
     ]
     rows = [[torch.zeros(6).double() if g is None else g for g in row] for row in rows]
-    terms = _random_terms(seed, leaves)
+    terms = random_terms(seed, leaves)
     method = Mean()
     root = gradient_root(torch.zeros(()), terms, surroundings(terms, []), leaves, method)
     root.backward()

@@ -1,13 +1,15 @@
 """The autograd roots: where the combined scalar meets the terms' own graphs."""
 
 from lossweave.backward._boundary import Boundary, BoundaryState
-from lossweave.backward._gradients import gradient_root, surroundings
+from lossweave.backward._gradients import gradient_root
 from lossweave.backward._graph import reach, reached_leaves
+from lossweave.backward._surroundings import Recall, surroundings
 from lossweave.backward._values import weighted_root
 
 __all__ = [
     "Boundary",
     "BoundaryState",
+    "Recall",
     "gradient_root",
     "reach",
     "reached_leaves",

@@ -2,17 +2,16 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations_with_replacement
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from lossweave import distributed
-from lossweave.backward._graph import Point, reach
-from lossweave.backward._stages import Pass, run_pass, staged, unstaged
-from lossweave.errors import LossweaveError
+from lossweave.backward._stages import run_pass
+from lossweave.backward._surroundings import Surroundings
 
-__all__ = ["Method", "Surroundings", "gradient_root", "surroundings"]
+__all__ = ["Method", "gradient_root"]
 
 #: Tensors are gathered up to this many elements before their inner products are taken and
 #: their rows are sent, so that many small ones cost as little as a few large ones.
@@ -20,7 +19,7 @@ _BUCKET = 1 << 20
 #: Elements of a row whose inner products are taken at a time, on an accelerator and on a CPU.
 _PIECE = (_BUCKET, 1 << 17)
 #: Rows up to this long are gathered on a CPU: to copy one takes less than three products do.
-_SMALL = 1 << 12
+_SMALL = 1 << 14
 #: Up to this many terms, products of pairs of rows, as they lie, take less than to gather them.
 _FEW = 4
 #: Squares of norms within these bounds lost nothing to float32.
@@ -44,73 +43,6 @@ class Method(Protocol):
     def mix(self, rows: Sequence[Tensor], key: int) -> Tensor:
         """One tensor's K rows, combined; the key tells tensors (and ranks, where those have
         tensors of their own) apart."""
-
-
-class Surroundings(NamedTuple):
-    """What the terms reach from above, down to the boundary and down to the leaves.
-
-    Args:
-        boundary: the boundary's points that some term reaches.
-        leaves: the leaf tensors that some term reaches without passing the boundary.
-        terms: per term, the positions in ``(*boundary, *leaves)`` of what it reaches.
-        passes: how the terms are differentiated.
-    """
-
-    boundary: list[Point]
-    leaves: list[Tensor]
-    terms: list[list[int]]
-    passes: list[Pass]
-
-    def unrelated(self) -> list[tuple[int, int]]:
-        """Pairs of terms (both of which reach something) that have nothing in common."""
-        sets = [set(t) for t in self.terms]
-        return [
-            (a, b)
-            for a in range(len(sets))
-            for b in range(a + 1, len(sets))
-            if sets[a] and sets[b] and not sets[a] & sets[b]
-        ]
-
-
-def surroundings(terms: Sequence[Tensor | None], boundary: Sequence[Point]) -> Surroundings:
-    """Find what the terms reach.
-
-    Args:
-        terms: K attached scalars; None (or a detached one) where a term is absent.
-        boundary: the points at which the terms' gradients are combined.
-
-    Raises:
-        LossweaveError: a reentrant activation checkpoint stands above the boundary.
-
-    Example:
-        >>> x, y = (torch.ones(2, requires_grad=True) for _ in range(2))
-        >>> found = surroundings([(x * y).sum(), (2 * x).sum()], [])
-        >>> len(found.leaves), found.terms
-        (2, [[0, 1], [1]])
-    """
-    cut = {point.node: point for point in boundary}
-    edges: dict[Any, list[Any]] = {}
-    walks = [reach([] if term is None else [term], cut, edges) for term in terms]
-    if any(walk.reentrant for walk in walks):
-        raise LossweaveError(
-            "a reentrant activation checkpoint cannot be differentiated to the parameters "
-            "inside it term by term; use boundary='features' where it lies below the heads, or "
-            "checkpoint with use_reentrant=False"
-        )
-    met = {node for walk in walks for node in walk.cut}
-    points = [point for node, point in cut.items() if node in met]
-    leaves: dict[int, Tensor] = {}
-    for walk in walks:
-        leaves.update((id(leaf), leaf) for leaf in walk.leaves)
-    place: dict[Any, int] = {point.node: i for i, point in enumerate(points)}
-    place.update((key, len(points) + i) for i, key in enumerate(leaves))
-    reached = [
-        sorted({*(place[n] for n in walk.cut), *(place[id(leaf)] for leaf in walk.leaves)})
-        for walk in walks
-    ]
-    # Above a boundary there is little to release, and less to be gained than the search takes.
-    passes = unstaged(walks, reached) if points else staged(terms, walks, reached, place, edges)
-    return Surroundings(points, list(leaves.values()), reached, passes)
 
 
 def gradient_root(
@@ -142,12 +74,13 @@ def gradient_root(
     Args:
         value: the scalar's value, detached, shape ``()``.
         terms: K attached scalars; None where a term is absent.
-        around: what :func:`surroundings` found for them.
+        around: what :func:`~lossweave.backward.surroundings` found for them.
         parameters: the model's parameters, in an order that all ranks share.
         method: what makes weights of the Gramian.
         retain: keep the terms' graph, which something else is going to run a backward through.
 
     Example:
+        >>> from lossweave.backward import surroundings
         >>> class Mean:
         ...     private, elementwise = "plain", False
         ...     def weights_of(self, gramian):

@@ -7,11 +7,22 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-__all__ = ["Point", "Reach", "following", "point_of", "reach", "reached_leaves"]
+__all__ = [
+    "DDP_SINK",
+    "LEAF",
+    "REENTRANT",
+    "Point",
+    "Reach",
+    "following",
+    "point_of",
+    "reach",
+    "reached_leaves",
+]
 
-_DDP_SINK = "_DDPSinkBackward"
-_REENTRANT = "CheckpointFunctionBackward"
-_LEAF = "AccumulateGrad"
+#: Names of nodes that a walk tells from others.
+DDP_SINK = "_DDPSinkBackward"
+REENTRANT = "CheckpointFunctionBackward"
+LEAF = "AccumulateGrad"
 
 
 class Reach(NamedTuple):
@@ -81,7 +92,7 @@ def following(node: Any, output: int) -> Iterator[tuple[Any, int]]:
     any loss does.
     """
     edges = node.next_functions
-    if type(node).__name__ == _DDP_SINK:
+    if type(node).__name__ == DDP_SINK:
         edges = edges[output : output + 1]
     return (edge for edge in edges if edge[0] is not None)
 
@@ -123,7 +134,7 @@ def reach(
         if node in nodes:
             continue
         name = type(node).__name__
-        if name == _DDP_SINK:
+        if name == DDP_SINK:
             if (node, output) not in sinks:
                 sinks.add((node, output))
                 followed = list(following(node, output))
@@ -133,10 +144,10 @@ def reach(
         nodes.add(node)
         if node in cut:
             turned.append(node)
-        elif name == _LEAF:
+        elif name == LEAF:
             leaves.append(node.variable)
         else:
-            reentrant = reentrant or name == _REENTRANT
+            reentrant = reentrant or name == REENTRANT
             if node not in known:
                 known[node] = list(following(node, output))
             stack.extend(known[node])

@@ -17,7 +17,7 @@ from torch.autograd.graph import GradientEdge
 
 from lossweave.backward._graph import Reach
 
-__all__ = ["Pass", "run_pass", "staged", "unstaged"]
+__all__ = ["Pass", "bare", "run_pass", "staged", "unstaged"]
 
 #: How much of what two or more terms share lies above the cut, by the sizes of the gradients
 #: there. From 0.3 to 0.4, one cut takes as little memory on the demo's three detectors as any
@@ -197,7 +197,7 @@ def _cut(
             for edge in children[node]:
                 if edge[0] in last:
                     crossing.setdefault(edge, set()).add(node)
-        if _bare(crossing):
+        if bare(crossing):
             return last, crossing
     return None
 
@@ -260,12 +260,14 @@ def _size(node: Any) -> int:
     return prod(like[0].shape) if like else 0
 
 
-def _bare(crossing: Iterable[_Edge]) -> bool:
+def bare(crossing: Collection[_Edge]) -> bool:
     """Whether the graph may be entered at these edges.
 
     Not at a function written in Python: its node belongs to the graph above, and would go with
     it. Nor where a hook changes the gradient; asked with gradients that take no memory.
     """
+    if not crossing:
+        return True
     edges, grads = [], []
     for node, output in crossing:
         if isinstance(node, torch._C._FunctionBase):

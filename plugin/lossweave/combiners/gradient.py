@@ -170,8 +170,8 @@ class GradientCombiner(Combiner):
         if not self._measure(gramian):
             self.applied = [1.0 / count] * count
             return self.applied
-        square = gramian.diagonal()
-        terms = (square > _ZERO * square.max()).nonzero().flatten().tolist()
+        squares = [self._gramian[k][k] for k in range(count)]
+        terms = [k for k, square in enumerate(squares) if square > _ZERO * max(squares)]
         weights = self.resting()
         if terms:
             weights[terms] = self._weighed(gramian[terms][:, terms], terms)

@@ -59,5 +59,7 @@ class PCGrad(GradientCombiner):
         self._weighting: Any = torchjd_part("PCGrad", "PCGradWeighting")()
 
     def weigh(self, gramian: Tensor, terms: list[int]) -> Tensor:
+        if bool((gramian >= 0).all()):
+            return torch.ones(len(terms), dtype=torch.float64)
         with seeded(self.seed, self.progress.update):
             return self._weighting(unit_trace(gramian))
