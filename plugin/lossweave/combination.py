@@ -286,10 +286,9 @@ class LossCombination(nn.Module):
         combiner = self.node.combiner
         assert isinstance(combiner, GradientCombiner) and self.boundary is not None
         around = surroundings(terms, self.boundary.take(terms), self._recall)
-        position = {id(leaf): len(around.boundary) + i for i, leaf in enumerate(around.leaves)}
 
         def who(leaf: Tensor) -> str:
-            at = position[id(leaf)]
+            at = len(around.boundary) + [id(other) for other in around.leaves].index(id(leaf))
             found = next(k for k, reached in enumerate(around.terms) if at in reached)
             return combiner.terms[found]
 

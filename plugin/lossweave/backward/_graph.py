@@ -1,6 +1,6 @@
 """Walks over the autograd graph: what is reached from where."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -84,7 +84,7 @@ def point_of(tensor: Tensor) -> tuple[Tensor, Point]:
     return alias, Point(tensor, get_gradient_edge(alias))
 
 
-def following(node: Any, output: int) -> Iterator[tuple[Any, int]]:
+def following(node: Any, output: int) -> list[tuple[Any, int]]:
     """The edges that a backward follows out of one of a node's outputs.
 
     With ``find_unused_parameters`` DDP passes all outputs of the model through one node;
@@ -94,7 +94,7 @@ def following(node: Any, output: int) -> Iterator[tuple[Any, int]]:
     edges = node.next_functions
     if type(node).__name__ == DDP_SINK:
         edges = edges[output : output + 1]
-    return (edge for edge in edges if edge[0] is not None)
+    return [edge for edge in edges if edge[0] is not None]
 
 
 def reach(
@@ -137,7 +137,7 @@ def reach(
         if name == DDP_SINK:
             if (node, output) not in sinks:
                 sinks.add((node, output))
-                followed = list(following(node, output))
+                followed = following(node, output)
                 known.setdefault(node, []).extend(followed)
                 stack.extend(followed)
             continue
@@ -149,7 +149,7 @@ def reach(
         else:
             reentrant = reentrant or name == REENTRANT
             if node not in known:
-                known[node] = list(following(node, output))
+                known[node] = following(node, output)
             stack.extend(known[node])
     nodes.difference_update(turned)
     nodes.update(node for node, _ in sinks)

@@ -1,6 +1,7 @@
 """What the terms reach: the boundary, the leaves, and the passes that lead there."""
 
 from collections.abc import Sequence
+from itertools import combinations
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -29,12 +30,11 @@ class Surroundings(NamedTuple):
 
     def unrelated(self) -> list[tuple[int, int]]:
         """Pairs of terms (both of which reach something) that have nothing in common."""
-        sets = [set(t) for t in self.terms]
+        reaching = [k for k, reached in enumerate(self.terms) if reached]
         return [
             (a, b)
-            for a in range(len(sets))
-            for b in range(a + 1, len(sets))
-            if sets[a] and sets[b] and not sets[a] & sets[b]
+            for a, b in combinations(reaching, 2)
+            if set(self.terms[a]).isdisjoint(self.terms[b])
         ]
 
 
@@ -177,7 +177,7 @@ def _trail(
             if name == LEAF:
                 marks.append(-1)
             else:
-                followed = list(following(node, output))
+                followed = following(node, output)
                 edges[node] = followed
                 marks.append(len(followed))
                 stack += followed
