@@ -1,8 +1,8 @@
 """The gradient root: each term's own gradient, combined where the terms meet."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import combinations_with_replacement
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, combinations_with_replacement
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,13 +13,13 @@ from lossweave.backward._surroundings import Surroundings
 
 __all__ = ["Method", "gradient_root"]
 
-#: Tensors are gathered up to this many elements before their inner products are taken and
-#: their rows are sent, so that many small ones cost as little as a few large ones.
+#: Tensors are gathered up to this many elements before their rows are sent or combined, so that
+#: many small ones cost as little as a few large ones.
 _BUCKET = 1 << 20
 #: Elements of a row whose inner products are taken at a time, on an accelerator and on a CPU.
 _PIECE = (_BUCKET, 1 << 17)
-#: Rows up to this long are gathered on a CPU: to copy one takes less than three products do.
-_SMALL = 1 << 14
+#: Rows up to this long are gathered, on an accelerator and on a CPU.
+_SMALL = (_BUCKET, 1 << 14)
 #: Up to this many terms, products of pairs of rows, as they lie, take less than to gather them.
 _FEW = 4
 #: Squares of norms within these bounds lost nothing to float32.
@@ -115,6 +115,23 @@ class _GradientRoot(torch.autograd.Function):
             return None, None, *job.run(grads[0])
 
 
+class _Unit(NamedTuple):
+    """Some tensors whose rows are combined at once.
+
+    Args:
+        places: the tensors' positions; several where their rows were gathered.
+        rows: by term, as the tensors are shaped, or flat.
+    """
+
+    places: list[int]
+    rows: dict[int, Tensor]
+
+    @property
+    def like(self) -> Tensor:
+        """Any of the rows."""
+        return next(iter(self.rows.values()))
+
+
 class _Job:
     """One backward through the root.
 
@@ -140,57 +157,23 @@ class _Job:
         self.retain = retain
         self.ranks = distributed.world_size()
         self.rows: list[dict[int, Tensor]] = [{} for _ in self.tensors]
+        self.results: list[Tensor | None] = [None] * len(self.tensors)
 
     def run(self, scale: Tensor) -> list[Tensor | None]:
         """The combined gradient of every tensor, times ``scale``."""
         self._differentiate(scale)
         shared, share = self._agree(scale.device)
-        weights = self.method.weights_of(self._gramian(shared, scale))
-        results: list[Tensor | None] = [None] * len(self.tensors)
+        own = self._gathered(range(len(self.around.boundary)))
+        common = self._averaged(shared) if self.ranks > 1 else self._gathered(shared)
+        weights = self.method.weights_of(self._gramian(own, common, scale))
         if self.method.elementwise:
-            self._mix(results, shared, share)
-        for (terms, weighted, _), group in self._groups(shared).items():
-            for bucket in self._buckets(group):
-                rows = [[self.rows[i].pop(k) for i in bucket] for k in terms]
-                chosen = [weights[k] if weighted else 1.0 for k in terms]
-                for i, total in zip(bucket, _weighted(rows, chosen), strict=True):
-                    factor = share.get(i, 1.0)
-                    total = total if factor == 1.0 else total * factor
-                    results[i] = total.to(self.tensors[i].dtype)
-        return results
-
-    def _mix(
-        self,
-        results: list[Tensor | None],
-        shared: Mapping[int, Sequence[int]],
-        share: Mapping[int, float],
-    ) -> None:
-        """Combine the rows of each tensor that terms share by the method's own rule."""
-        edge = len(self.around.boundary)
-        number = {id(parameter): p for p, parameter in enumerate(self.parameters)}
-        for i, tensor in enumerate(self.tensors):
-            if (i < edge or i in shared) and self.rows[i]:
-                rows, self.rows[i] = self.rows[i], {}
-                zero = torch.zeros_like(tensor)
-                if i < edge:
-                    key = 2 * (self.ranks * i + distributed.rank()) + 1
-                else:
-                    key = 2 * number.get(id(tensor), i)
-                total = self.method.mix([rows.get(k, zero) for k in range(self.count)], key)
-                results[i] = (total * share.get(i, 1.0)).to(tensor.dtype)
-
-    def _groups(
-        self, shared: Mapping[int, Sequence[int]]
-    ) -> dict[tuple[tuple[int, ...], bool, torch.dtype], list[int]]:
-        """The tensors that have rows: by their terms, by whether these are weighted, by type."""
-        edge = len(self.around.boundary)
-        found: dict[tuple[tuple[int, ...], bool, torch.dtype], list[int]] = {}
-        for i, rows in enumerate(self.rows):
-            if rows:
-                weighted = i < edge or i in shared or self.method.private == "weighted"
-                key = tuple(sorted(rows)), weighted, self.tensors[i].dtype
-                found.setdefault(key, []).append(i)
-        return found
+            self._mix([*own, *common], share)
+        else:
+            self._weigh([*own, *common], weights, share)
+        left = [_Unit([i], rows) for i, rows in enumerate(self.rows) if rows]
+        plain = self.method.private == "plain"
+        self._weigh(left, [1.0] * self.count if plain else weights, {})
+        return self.results
 
     def _differentiate(self, scale: Tensor) -> None:
         held: dict[Any, Tensor] = {}
@@ -205,22 +188,18 @@ class _Job:
             del one, root
         self.roots = []
 
-    def _agree(self, device: torch.device) -> tuple[dict[int, list[int]], dict[int, float]]:
+    def _agree(self, device: torch.device) -> tuple[list[int], dict[int, float]]:
         """Which leaves are shared, on all ranks alike.
 
         Returns:
-            By position, in the same order on every rank, the terms that reach a shared leaf
-            on any rank; and the factors of leaves that not every rank reaches, whose average
-            over the ranks DDP is going to take as if it were 0 there. Negative positions
+            The positions, in the same order on every rank, of the leaves that two or more terms
+            reach, on whatever ranks; and the factors of leaves that not every rank reaches, whose
+            average over the ranks DDP is going to take as if it were 0 there. Negative positions
             stand for parameters that this rank does not reach.
         """
         edge = len(self.around.boundary)
         if self.ranks == 1:
-            alone = {}
-            for i in range(edge, len(self.tensors)):
-                if len(self.rows[i]) > 1:
-                    alone[i] = list(self.rows[i])
-            return alone, {}
+            return [i for i in range(edge, len(self.rows)) if len(self.rows[i]) > 1], {}
         place = {id(leaf): edge + i for i, leaf in enumerate(self.around.leaves)}
         flags = torch.zeros(self.count + 1, len(self.parameters))
         for p, parameter in enumerate(self.parameters):
@@ -228,73 +207,156 @@ class _Job:
                 flags[-1, p] = 1
                 flags[list(self.rows[place[id(parameter)]]), p] = 1
         found = distributed.sum_(flags.to(device)).tolist()
-        shared: dict[int, list[int]] = {}
+        shared: list[int] = []
         share: dict[int, float] = {}
         for p, parameter in enumerate(self.parameters):
-            terms = [k for k in range(self.count) if found[k][p] > 0]
-            if len(terms) > 1:
+            if sum(found[k][p] > 0 for k in range(self.count)) > 1:
                 i = place.get(id(parameter), -1 - p)
-                shared[i] = terms
+                shared.append(i)
                 share[i] = self.ranks / max(found[-1][p], 1.0)
         return shared, share
 
-    def _gramian(self, shared: Mapping[int, Sequence[int]], scale: Tensor) -> Tensor:
-        # Equal on all ranks but for the division; the sum below gives it back, with equal bits.
-        total = self._products(list(shared), self.ranks > 1, scale.device) / self.ranks
-        own = self._products(range(len(self.around.boundary)), False, scale.device)
-        total = distributed.sum_(total + own / self.ranks**2)
-        return (total / scale.double().square()).cpu()
-
-    def _products(self, indexes: Sequence[int], average: bool, device: torch.device) -> Tensor:
-        """The K x K inner products of the rows over some tensors, in float64."""
-        if not average and device.type == "cpu" and self.count <= _FEW:
-            found = _dot_products([self.rows[i] for i in indexes], self.count)
-            if found is not None:
-                return found
-        total = torch.zeros(self.count, self.count, dtype=torch.float64, device=device)
-        for bucket in self._buckets(indexes):
-            total += _inner_products(self._flat(bucket, average))
-        return total
+    # ------------------------------------------------------------------------ units of rows
 
     def _like(self, i: int) -> Tensor:
         return self.tensors[i] if i >= 0 else self.parameters[-1 - i]
 
-    def _buckets(self, indexes: Sequence[int]) -> Iterator[list[int]]:
-        bucket: list[int] = []
-        held = 0
-        for i in indexes:
-            like = self._like(i)
-            same = not bucket or self._like(bucket[0]).dtype == like.dtype
-            if bucket and (held + like.numel() > _BUCKET or not same):
-                yield bucket
-                bucket, held = [], 0
-            bucket.append(i)
-            held += like.numel()
-        if bucket:
-            yield bucket
+    def _gathered(self, places: Iterable[int]) -> list[_Unit]:
+        """Units of some tensors: small ones that the same terms reach together, others alone."""
+        units: list[_Unit] = []
+        small: dict[tuple[Any, ...], list[int]] = {}
+        for i in places:
+            rows, like = self.rows[i], self.tensors[i]
+            if not rows:
+                continue
+            if self.method.elementwise or like.numel() > _SMALL[like.device.type == "cpu"]:
+                units.append(_Unit([i], rows))
+                self.rows[i] = {}
+            else:
+                small.setdefault((*rows, like.dtype), []).append(i)
+        for alike in small.values():
+            for some in _chunks(alike, lambda i: self.tensors[i].numel()):
+                terms = list(self.rows[some[0]])
+                rows = {k: _flat([self.rows[i].pop(k) for i in some]) for k in terms}
+                units.append(_Unit(some, rows))
+        return units
 
-    def _flat(self, bucket: Sequence[int], average: bool) -> Sequence[Tensor]:
-        """The terms' K rows over some tensors, flat; averaged over the ranks on demand."""
-        likes = [self._like(i) for i in bucket]
-        rows = []
-        for k in range(self.count):
-            parts = []
-            for i, like in zip(bucket, likes, strict=True):
-                grad = self.rows[i].get(k) if i >= 0 else None
-                parts.append(torch.zeros_like(like).flatten() if grad is None else grad.flatten())
-            rows.append(torch.cat(parts) if len(parts) > 1 else parts[0])
-        if not average:
-            return rows
-        stacked = torch.stack(rows)
-        distributed.average_(stacked)
-        start = 0
-        for i, like in zip(bucket, likes, strict=True):
+    def _averaged(self, places: Iterable[int]) -> list[_Unit]:
+        """Units of some parameters in an order that all ranks share, averaged over the ranks."""
+        units: list[_Unit] = []
+        alike: dict[torch.dtype, list[int]] = {}
+        for i in places:
+            alike.setdefault(self._like(i).dtype, []).append(i)
+        chunks = [_chunks(some, lambda i: self._like(i).numel()) for some in alike.values()]
+        for some in chain.from_iterable(chunks):
+            rows = torch.stack([self._row(some, k) for k in range(self.count)])
+            distributed.average_(rows)
+            if self.method.elementwise:
+                parts = rows.split([self._like(i).numel() for i in some], dim=1)
+                units += [
+                    _Unit([i], dict(enumerate(part))) for i, part in zip(some, parts, strict=True)
+                ]
+            else:
+                units.append(_Unit(some, dict(enumerate(rows))))
+        return units
+
+    def _row(self, places: Sequence[int], k: int) -> Tensor:
+        """Term k's gradient of some tensors, flat; 0 where it reaches none of them here."""
+        found = [self.rows[i].pop(k, None) if i >= 0 else None for i in places]
+        return _flat(
+            [
+                torch.zeros_like(self._like(i)) if grad is None else grad
+                for i, grad in zip(places, found, strict=True)
+            ]
+        )
+
+    # ---------------------------------------------------------------------- what is made of them
+
+    def _gramian(self, own: Sequence[_Unit], common: Sequence[_Unit], scale: Tensor) -> Tensor:
+        # Equal on all ranks but for the division; the sum below gives it back, with equal bits.
+        total = self._products(common, scale.device) / self.ranks
+        total += self._products(own, scale.device) / self.ranks**2
+        return (distributed.sum_(total) / scale.double().square()).cpu()
+
+    def _products(self, units: Sequence[_Unit], device: torch.device) -> Tensor:
+        """The K x K inner products of the rows of some units, in float64."""
+        if device.type == "cpu" and self.count <= _FEW:
+            found = _dot_products([unit.rows for unit in units], self.count)
+            if found is not None:
+                return found
+        total = torch.zeros(self.count, self.count, dtype=torch.float64, device=device)
+        for unit in units:
+            rows = [unit.rows.get(k) for k in range(self.count)]
+            zero = torch.zeros_like(unit.like)
+            total += _inner_products([(zero if r is None else r).reshape(-1) for r in rows])
+        return total
+
+    def _weigh(
+        self, units: Sequence[_Unit], weights: Sequence[float], share: Mapping[int, float]
+    ) -> None:
+        """Combine each unit's rows by weights, those of units of a kind with few launches."""
+        kinds: dict[tuple[Any, ...], list[_Unit]] = {}
+        for unit in units:
+            kinds.setdefault((*unit.rows, unit.like.dtype), []).append(unit)
+        for alike in kinds.values():
+            for some in _chunks(alike, lambda unit: unit.like.numel()):
+                terms = list(some[0].rows)
+                rows = [[unit.rows.pop(k) for unit in some] for k in terms]
+                totals = _weighted(rows, [weights[k] for k in terms])
+                for unit, total in zip(some, totals, strict=True):
+                    self._deliver(unit.places, total, share)
+
+    def _mix(self, units: Sequence[_Unit], share: Mapping[int, float]) -> None:
+        """Combine the rows of each unit, one tensor's, by the method's own rule."""
+        edge = len(self.around.boundary)
+        number = {id(parameter): p for p, parameter in enumerate(self.parameters)}
+        for (i,), rows in units:
+            if i < 0:
+                continue
+            like = self.tensors[i]
+            if i < edge:
+                key = 2 * (self.ranks * i + distributed.rank()) + 1
+            else:
+                key = 2 * number.get(id(like), i)
+            zero = torch.zeros_like(like)
+            every = [rows.pop(k).view_as(like) if k in rows else zero for k in range(self.count)]
+            self._deliver([i], self.method.mix(every, key), share)
+
+    def _deliver(self, places: Sequence[int], total: Tensor, share: Mapping[int, float]) -> None:
+        """Give each tensor its part."""
+        parts = [total]
+        if len(places) > 1:
+            parts = list(total.split([self._like(i).numel() for i in places]))
+        for i, part in zip(places, parts, strict=True):
             if i >= 0:
-                for k in range(self.count):
-                    part = stacked[k, start : start + like.numel()]
-                    self.rows[i][k] = part.view(like.shape)
-            start += like.numel()
-        return stacked.unbind()
+                like = self.tensors[i]
+                part = part.view(like.shape) if part.shape != like.shape else part
+                factor = share.get(i, 1.0)
+                part = part if factor == 1.0 else part * factor
+                self.results[i] = part.to(like.dtype)
+
+
+_Item = TypeVar("_Item")
+
+
+def _chunks(items: Iterable[_Item], size: Callable[[_Item], int]) -> Iterator[list[_Item]]:
+    """The items in order, as many at a time as a bucket holds."""
+    chunk: list[_Item] = []
+    held = 0
+    for item in items:
+        more = size(item)
+        if chunk and held + more > _BUCKET:
+            yield chunk
+            chunk, held = [], 0
+        chunk.append(item)
+        held += more
+    if chunk:
+        yield chunk
+
+
+def _flat(rows: Sequence[Tensor]) -> Tensor:
+    flat = [row.reshape(-1) for row in rows]
+    return torch.cat(flat) if len(flat) > 1 else flat[0]
 
 
 def _weighted(rows: Sequence[Sequence[Tensor]], weights: Sequence[float]) -> Sequence[Tensor]:
@@ -327,45 +389,33 @@ def _inner_products(rows: Sequence[Tensor]) -> Tensor:
     return total
 
 
-def _dot_products(tensors: Sequence[Mapping[int, Tensor]], count: int) -> Tensor | None:
-    """The same on a CPU, with only small rows copied: pieces in float32, their sum in float64.
+def _dot_products(units: Sequence[Mapping[int, Tensor]], count: int) -> Tensor | None:
+    """The same on a CPU, of rows as they lie: pieces in float32, their sum in float64.
 
     Args:
-        tensors: per tensor, the rows by term.
+        units: rows by term.
         count: number of terms.
 
     Returns:
         None where rows are not of float32, or not within its range when squared.
     """
-    groups: dict[tuple[int, ...], list[Mapping[int, Tensor]]] = {}
-    for rows in tensors:
-        groups.setdefault(tuple(rows), []).append(rows)
     total = [[0.0] * count for _ in range(count)]
-    for terms, members in groups.items():
-        pieces = {k: _pieces([rows[k] for rows in members]) for k in terms}
-        if any(piece.dtype is not torch.float32 for found in pieces.values() for piece in found):
+    piece = _PIECE[True]
+    for rows in units:
+        if any(row.dtype is not torch.float32 for row in rows.values()):
             return None
-        for a, b in combinations_with_replacement(sorted(terms), 2):
-            products = map(torch.dot, pieces[a], pieces[b])
-            total[a][b] = total[b][a] = total[a][b] + sum(product.item() for product in products)
+        flat = {k: rows[k].reshape(-1) for k in sorted(rows)}
+        for (a, one), (b, other) in combinations_with_replacement(flat.items(), 2):
+            if one.numel() <= piece:
+                found = torch.dot(one, other).item()
+            else:
+                dots = map(torch.dot, one.split(piece), other.split(piece))
+                found = sum(dot.item() for dot in dots)
+            total[a][b] += found
     least, most = _SAFE
-    fine = all(least < total[k][k] < most for k in range(count))
-    return torch.tensor(total, dtype=torch.float64) if fine else None
-
-
-def _pieces(rows: Sequence[Tensor]) -> list[Tensor]:
-    """One term's rows over some tensors, flat; small ones together, large ones in parts."""
-    small: list[Tensor] = []
-    pieces: list[Tensor] = []
-    for row in rows:
-        size = row.numel()
-        flat = row if row.dim() == 1 else row.reshape(-1)
-        if size <= _SMALL:
-            small.append(flat)
-        elif size <= _PIECE[True]:
-            pieces.append(flat)
-        else:
-            pieces.extend(flat.split(_PIECE[True]))
-    if small:
-        pieces.extend(torch.cat(small).split(_PIECE[True]))
-    return pieces
+    if not all(least < total[k][k] < most for k in range(count)):
+        return None
+    return torch.tensor(
+        [[total[min(a, b)][max(a, b)] for b in range(count)] for a in range(count)],
+        dtype=torch.float64,
+    )
