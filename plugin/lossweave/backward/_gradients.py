@@ -1,29 +1,21 @@
 """The gradient root: each term's own gradient, combined where the terms meet."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain, combinations_with_replacement
-from typing import Any, NamedTuple, Protocol, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from lossweave import distributed
+from lossweave.backward._rows import BUCKET, chunks, flat, inner_products, weighted
 from lossweave.backward._stages import run_pass
 from lossweave.backward._surroundings import Surroundings
 
 __all__ = ["Method", "gradient_root"]
 
-#: Tensors are gathered up to this many elements before their rows are sent or combined, so that
-#: many small ones cost as little as a few large ones.
-_BUCKET = 1 << 20
-#: Elements of a row whose inner products are taken at a time, on an accelerator and on a CPU.
-_PIECE = (_BUCKET, 1 << 17)
-#: Rows up to this long are gathered, on an accelerator and on a CPU.
-_SMALL = (_BUCKET, 1 << 14)
-#: Up to this many terms, products of pairs of rows, as they lie, take less than to gather them.
-_FEW = 4
-#: Squares of norms within these bounds lost nothing to float32.
-_SAFE = (1e-24, 1e36)
+#: Tensors of up to this many elements are gathered, on an accelerator and on a CPU.
+_SMALL = (BUCKET, 1 << 14)
 
 
 class Method(Protocol):
@@ -235,9 +227,9 @@ class _Job:
             else:
                 small.setdefault((*rows, like.dtype), []).append(i)
         for alike in small.values():
-            for some in _chunks(alike, lambda i: self.tensors[i].numel()):
+            for some in chunks(alike, lambda i: self.tensors[i].numel()):
                 terms = list(self.rows[some[0]])
-                rows = {k: _flat([self.rows[i].pop(k) for i in some]) for k in terms}
+                rows = {k: flat([self.rows[i].pop(k) for i in some]) for k in terms}
                 units.append(_Unit(some, rows))
         return units
 
@@ -247,8 +239,8 @@ class _Job:
         alike: dict[torch.dtype, list[int]] = {}
         for i in places:
             alike.setdefault(self._like(i).dtype, []).append(i)
-        chunks = [_chunks(some, lambda i: self._like(i).numel()) for some in alike.values()]
-        for some in chain.from_iterable(chunks):
+        buckets = (chunks(some, lambda i: self._like(i).numel()) for some in alike.values())
+        for some in chain.from_iterable(buckets):
             rows = torch.stack([self._row(some, k) for k in range(self.count)])
             distributed.average_(rows)
             if self.method.elementwise:
@@ -263,7 +255,7 @@ class _Job:
     def _row(self, places: Sequence[int], k: int) -> Tensor:
         """Term k's gradient of some tensors, flat; 0 where it reaches none of them here."""
         found = [self.rows[i].pop(k, None) if i >= 0 else None for i in places]
-        return _flat(
+        return flat(
             [
                 torch.zeros_like(self._like(i)) if grad is None else grad
                 for i, grad in zip(places, found, strict=True)
@@ -273,23 +265,13 @@ class _Job:
     # ---------------------------------------------------------------------- what is made of them
 
     def _gramian(self, own: Sequence[_Unit], common: Sequence[_Unit], scale: Tensor) -> Tensor:
-        # Equal on all ranks but for the division; the sum below gives it back, with equal bits.
-        total = self._products(common, scale.device) / self.ranks
-        total += self._products(own, scale.device) / self.ranks**2
-        return (distributed.sum_(total) / scale.double().square()).cpu()
-
-    def _products(self, units: Sequence[_Unit], device: torch.device) -> Tensor:
-        """The K x K inner products of the rows of some units, in float64."""
-        if device.type == "cpu" and self.count <= _FEW:
-            found = _dot_products([unit.rows for unit in units], self.count)
-            if found is not None:
-                return found
-        total = torch.zeros(self.count, self.count, dtype=torch.float64, device=device)
-        for unit in units:
-            rows = [unit.rows.get(k) for k in range(self.count)]
-            zero = torch.zeros_like(unit.like)
-            total += _inner_products([(zero if r is None else r).reshape(-1) for r in rows])
-        return total
+        ours, theirs = (
+            inner_products([unit.rows for unit in units], self.count, scale.device)
+            for units in (own, common)
+        )
+        # Theirs are equal on all ranks; divided, summed up, they are again, to the last bit.
+        total = distributed.sum_(theirs / self.ranks + ours / self.ranks**2)
+        return (total / scale.double().square()).cpu()
 
     def _weigh(
         self, units: Sequence[_Unit], weights: Sequence[float], share: Mapping[int, float]
@@ -299,10 +281,10 @@ class _Job:
         for unit in units:
             kinds.setdefault((*unit.rows, unit.like.dtype), []).append(unit)
         for alike in kinds.values():
-            for some in _chunks(alike, lambda unit: unit.like.numel()):
+            for some in chunks(alike, lambda unit: unit.like.numel()):
                 terms = list(some[0].rows)
                 rows = [[unit.rows.pop(k) for unit in some] for k in terms]
-                totals = _weighted(rows, [weights[k] for k in terms])
+                totals = weighted(rows, [weights[k] for k in terms])
                 for unit, total in zip(some, totals, strict=True):
                     self._deliver(unit.places, total, share)
 
@@ -319,7 +301,7 @@ class _Job:
             else:
                 key = 2 * number.get(id(like), i)
             zero = torch.zeros_like(like)
-            every = [rows.pop(k).view_as(like) if k in rows else zero for k in range(self.count)]
+            every = [rows[k].view_as(like) if k in rows else zero for k in range(self.count)]
             self._deliver([i], self.method.mix(every, key), share)
 
     def _deliver(self, places: Sequence[int], total: Tensor, share: Mapping[int, float]) -> None:
@@ -334,88 +316,3 @@ class _Job:
                 factor = share.get(i, 1.0)
                 part = part if factor == 1.0 else part * factor
                 self.results[i] = part.to(like.dtype)
-
-
-_Item = TypeVar("_Item")
-
-
-def _chunks(items: Iterable[_Item], size: Callable[[_Item], int]) -> Iterator[list[_Item]]:
-    """The items in order, as many at a time as a bucket holds."""
-    chunk: list[_Item] = []
-    held = 0
-    for item in items:
-        more = size(item)
-        if chunk and held + more > _BUCKET:
-            yield chunk
-            chunk, held = [], 0
-        chunk.append(item)
-        held += more
-    if chunk:
-        yield chunk
-
-
-def _flat(rows: Sequence[Tensor]) -> Tensor:
-    flat = [row.reshape(-1) for row in rows]
-    return torch.cat(flat) if len(flat) > 1 else flat[0]
-
-
-def _weighted(rows: Sequence[Sequence[Tensor]], weights: Sequence[float]) -> Sequence[Tensor]:
-    """Some tensors' rows, by term and tensor, combined by weights, with few launches."""
-    precise = torch.promote_types(rows[0][0].dtype, torch.float32)
-    if rows[0][0].dtype is not precise:
-        rows = [[row.to(precise) for row in some] for some in rows]
-    order = sorted(range(len(rows)), key=lambda k: weights[k] != 1)
-    totals = tuple(rows[order[0]])
-    own = weights[order[0]] != 1  # autograd may have handed out one tensor twice
-    if own:
-        totals = torch._foreach_mul(totals, weights[order[0]])
-    for k in order[1:]:
-        more = tuple(rows[k])
-        if own:
-            torch._foreach_add_(totals, more, alpha=weights[k])
-        else:
-            totals, own = torch._foreach_add(totals, more, alpha=weights[k]), True
-    return totals
-
-
-def _inner_products(rows: Sequence[Tensor]) -> Tensor:
-    """Of K flat rows with each other, in float64, piece by piece: no tensor-wide copy in double,
-    no TF32."""
-    like = rows[0]
-    total = torch.zeros(len(rows), len(rows), dtype=torch.float64, device=like.device)
-    for piece in zip(*(row.split(_PIECE[like.device.type == "cpu"]) for row in rows), strict=True):
-        exact = torch.stack(piece).double()
-        total += exact @ exact.T
-    return total
-
-
-def _dot_products(units: Sequence[Mapping[int, Tensor]], count: int) -> Tensor | None:
-    """The same on a CPU, of rows as they lie: pieces in float32, their sum in float64.
-
-    Args:
-        units: rows by term.
-        count: number of terms.
-
-    Returns:
-        None where rows are not of float32, or not within its range when squared.
-    """
-    total = [[0.0] * count for _ in range(count)]
-    piece = _PIECE[True]
-    for rows in units:
-        if any(row.dtype is not torch.float32 for row in rows.values()):
-            return None
-        flat = {k: rows[k].reshape(-1) for k in sorted(rows)}
-        for (a, one), (b, other) in combinations_with_replacement(flat.items(), 2):
-            if one.numel() <= piece:
-                found = torch.dot(one, other).item()
-            else:
-                dots = map(torch.dot, one.split(piece), other.split(piece))
-                found = sum(dot.item() for dot in dots)
-            total[a][b] += found
-    least, most = _SAFE
-    if not all(least < total[k][k] < most for k in range(count)):
-        return None
-    return torch.tensor(
-        [[total[min(a, b)][max(a, b)] for b in range(count)] for a in range(count)],
-        dtype=torch.float64,
-    )
