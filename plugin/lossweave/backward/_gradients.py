@@ -155,16 +155,20 @@ class _Job:
         """The combined gradient of every tensor, times ``scale``."""
         self._differentiate(scale)
         shared, share = self._agree(scale.device)
-        own = self._gathered(range(len(self.around.boundary)))
-        common = self._averaged(shared) if self.ranks > 1 else self._gathered(shared)
+        limit = -1 if self.method.elementwise else _SMALL[scale.device.type == "cpu"]
+        own = self._gathered(range(len(self.around.boundary)), limit)
+        common = self._averaged(shared) if self.ranks > 1 else self._gathered(shared, limit)
         weights = self.method.weights_of(self._gramian(own, common, scale))
         if self.method.elementwise:
             self._mix([*own, *common], share)
         else:
             self._weigh([*own, *common], weights, share)
         left = [_Unit([i], rows) for i, rows in enumerate(self.rows) if rows]
-        plain = self.method.private == "plain"
-        self._weigh(left, [1.0] * self.count if plain else weights, {})
+        if self.method.private == "weighted":
+            self._weigh(left, weights, {})
+        else:
+            for (i,), rows in left:
+                [self.results[i]] = rows.values()
         return self.results
 
     def _differentiate(self, scale: Tensor) -> None:
@@ -213,15 +217,16 @@ class _Job:
     def _like(self, i: int) -> Tensor:
         return self.tensors[i] if i >= 0 else self.parameters[-1 - i]
 
-    def _gathered(self, places: Iterable[int]) -> list[_Unit]:
-        """Units of some tensors: small ones that the same terms reach together, others alone."""
+    def _gathered(self, places: Iterable[int], limit: int) -> list[_Unit]:
+        """Units of some tensors: those of no more elements than the limit, together where the same
+        terms reach them; others alone."""
         units: list[_Unit] = []
         small: dict[tuple[Any, ...], list[int]] = {}
         for i in places:
             rows, like = self.rows[i], self.tensors[i]
             if not rows:
                 continue
-            if self.method.elementwise or like.numel() > _SMALL[like.device.type == "cpu"]:
+            if like.numel() > limit:
                 units.append(_Unit([i], rows))
                 self.rows[i] = {}
             else:
