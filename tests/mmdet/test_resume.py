@@ -8,6 +8,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from support import ALL_COMBINERS, HELD, assert_same, combiner_config, with_held_out
+from toy import evaluation_dataset
 
 
 class _Stop(Hook):
@@ -161,3 +162,31 @@ def test_the_comparison_can_fail(make_config, tmp_path: Path) -> None:
         for a, b in zip(whole.model.parameters(), resumed.model.parameters(), strict=True)
     ]
     assert not all(same)
+
+
+class _Evaluations(Hook):
+    def __init__(self) -> None:
+        self.at: list[int] = []
+
+    def after_val_epoch(self, runner, metrics=None) -> None:
+        self.at.append(runner.iter)
+
+
+@pytest.mark.parametrize("by_epoch", [False, True])
+def test_a_run_resumed_at_its_end_is_evaluated(by_epoch: bool, make_config) -> None:
+    def run(resume: bool) -> list[int]:
+        cfg = make_config("retinanet", "Sum", iterations=2, by_epoch=by_epoch)
+        dataset = evaluation_dataset(cfg)
+        cfg.val_dataloader = dict(
+            batch_size=2, sampler=dict(type="DefaultSampler", shuffle=False), dataset=dataset
+        )
+        annotations = f"{dataset['data_root']}/{dataset['ann_file']}"
+        cfg.val_evaluator = dict(type="CocoMetric", ann_file=annotations, metric="bbox")
+        cfg.val_cfg, cfg.resume = dict(type="ValLoop"), resume
+        runner, evaluations = Runner.from_cfg(cfg), _Evaluations()
+        runner.register_hook(evaluations)
+        runner.train()
+        return evaluations.at
+
+    before = run(resume=False)
+    assert run(resume=True) == before[-1:]

@@ -69,6 +69,12 @@ class _Endless:
         return iter(self._dataloader)
 
 
+def _evaluate(runner: Any) -> None:
+    """Evaluate a training that was resumed at its end: it may have stopped before that was done."""
+    if runner.val_loop is not None:
+        runner.val_loop.run()
+
+
 @LOOPS.register_module()
 class IterBasedTrainLoop(MMEngineIterBasedTrainLoop):
     """MMEngine's iteration loop over numbered draws: resumes at once and exactly.
@@ -86,6 +92,8 @@ class IterBasedTrainLoop(MMEngineIterBasedTrainLoop):
     def run(self) -> Any:
         """Train, from the iteration that the checkpoint had reached."""
         self.dataloader_iterator.start_at(self._iter)
+        if self._iter >= self._max_iters:
+            _evaluate(self.runner)
         return super().run()
 
 
@@ -104,6 +112,12 @@ class EpochBasedTrainLoop(MMEngineEpochBasedTrainLoop):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._draws = _numbered(self.dataloader)
+
+    def run(self) -> Any:
+        """Train, from the epoch or the iteration that the checkpoint had reached."""
+        if self._epoch >= self._max_epochs:
+            _evaluate(self.runner)
+        return super().run()
 
     def run_epoch(self) -> None:
         """Train the rest of this epoch."""
