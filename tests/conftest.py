@@ -8,7 +8,7 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
-pytest.register_assert_rewrite("support")
+pytest.register_assert_rewrite("helpers")
 
 
 @pytest.fixture(autouse=True)

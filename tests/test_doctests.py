@@ -51,4 +51,4 @@ def test_every_combiner_has_an_example() -> None:
 
 def test_the_core_is_among_the_modules() -> None:
     names = {module.__name__ for module in MODULES}
-    assert {"lossweave.combination", "lossweave.terms", "lossweave.combiners.famo"} <= names
+    assert {"lossweave.combination", "lossweave.combiners.adaptive.famo"} <= names

@@ -6,8 +6,8 @@ import os
 # on the same cores, spinning makes an iteration several times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from lossweave.command_line import run
-from lossweave.studies.command_line import short_runs
+from lossweave.cli.main import run
+from lossweave.studies.options import short_runs
 
 if __name__ == "__main__":
     run(short_runs)

@@ -1,6 +1,6 @@
 """Evaluate a detector's checkpoint; ``--help`` has an example."""
 
-from lossweave.command_line import run, test
+from lossweave.cli.main import run, test
 
 if __name__ == "__main__":
     run(test)

@@ -1,6 +1,6 @@
 """Train a detector with its losses combined; ``--help`` has examples."""
 
-from lossweave.command_line import run, train
+from lossweave.cli.main import run, train
 
 if __name__ == "__main__":
     run(train)

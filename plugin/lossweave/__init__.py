@@ -1,6 +1,7 @@
 """lossweave: replace the fixed sum of a detector's losses by a combiner of your choice."""
 
 from lossweave.combination import LossCombination, build_combination
+from lossweave.combination.terms import TermMap
 from lossweave.combiners import (
     Combiner,
     GradientCombiner,
@@ -9,7 +10,6 @@ from lossweave.combiners import (
     register_combiner,
 )
 from lossweave.errors import LossweaveError
-from lossweave.terms import TermMap
 
 __all__ = [
     "Combiner",

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from combiner_cases import close
+from helpers.combiner_cases import close
 
-from lossweave.combiners._adam import BufferAdam
+from lossweave.combiners.adaptive._adam import BufferAdam
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.01])

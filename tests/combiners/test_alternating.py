@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 import torch
-from combiner_cases import here
+from helpers.combiner_cases import here
 
 from lossweave.combiners import Alternating, build_combiner
-from lossweave.combiners.alternating import turn_at
+from lossweave.combiners.turns.alternating import turn_at
 from lossweave.errors import LossweaveError
 from lossweave.progress import Progress
 

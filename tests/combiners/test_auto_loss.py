@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 import torch
-from combiner_cases import close, here, losses_at
+from helpers.combiner_cases import close, here, losses_at
 from torch import Tensor
 
 from lossweave.combination import build_combination
 from lossweave.combiners import AutoLoss, build_combiner
-from lossweave.combiners.auto_loss import choose, controller_features, gain
+from lossweave.combiners.turns.auto_loss import choose, controller_features, gain
 from lossweave.errors import LossweaveError
 from lossweave.progress import Progress
 

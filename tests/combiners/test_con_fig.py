@@ -3,7 +3,7 @@
 import torch
 from torchjd import aggregation
 
-from lossweave.combiners.con_fig import config_weights
+from lossweave.combiners.gradients.config import config_weights
 
 
 def test_it_is_torchjds() -> None:

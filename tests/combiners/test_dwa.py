@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 import torch
-from combiner_cases import close, here, losses_at
+from helpers.combiner_cases import close, here, losses_at
 from torchjd.scalarization import DWA as TorchJDDWA
 
 from lossweave.combiners import DWA, build_combiner
-from lossweave.combiners.dwa import dwa_weights
+from lossweave.combiners.adaptive.dwa import dwa_weights
 from lossweave.errors import LossweaveError
 from lossweave.progress import Progress
 

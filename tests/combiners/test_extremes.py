@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from combiner_cases import here
+from helpers.combiner_cases import here
 
 from lossweave.combiners import Max, Min, build_combiner
 from lossweave.errors import LossweaveError

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from combiner_cases import close, here, losses_at
+from helpers.combiner_cases import close, here, losses_at
 from torchjd.scalarization import FAMO as TorchJDFAMO
 
 from lossweave.combiners import FAMO, build_combiner

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from combiner_cases import close, here
+from helpers.combiner_cases import close, here
 from torchjd.scalarization import GeometricMean as TorchJDGeometricMean
 
 from lossweave.combiners import GeometricMean, build_combiner

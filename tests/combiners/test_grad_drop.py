@@ -4,7 +4,7 @@ import torch
 from torchjd import aggregation
 
 from lossweave.combiners import GradDrop
-from lossweave.combiners.grad_drop import sign_dropout
+from lossweave.combiners.gradients.graddrop import sign_dropout
 from lossweave.progress import Progress
 
 ROWS = torch.tensor([[1.0, 3.0, 0.0, -2.0], [2.0, -1.0, 0.0, -1.0]])

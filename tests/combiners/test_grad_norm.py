@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lossweave.combiners import GradNorm
-from lossweave.combiners.grad_norm import grad_norm_slope
+from lossweave.combiners.gradients.gradnorm import grad_norm_slope
 from lossweave.progress import Progress
 
 HERE = torch.tensor([True, True])

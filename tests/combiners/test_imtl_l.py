@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from combiner_cases import close, here, losses_at
+from helpers.combiner_cases import close, here, losses_at
 from torchjd.scalarization import IMTLL as TorchJDIMTLL
 
 from lossweave.combiners import IMTLL, build_combiner

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 import torch
-from combiner_cases import close, here
+from helpers.combiner_cases import close, here
 
 from lossweave.combiners import MagnitudeMatched, build_combiner
-from lossweave.combiners.magnitude_matched import matching_exponents
+from lossweave.combiners.values.magnitude_matched import matching_exponents
 from lossweave.errors import LossweaveError
 
 

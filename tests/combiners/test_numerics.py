@@ -1,7 +1,7 @@
 """The small numerical helpers."""
 
 import torch
-from combiner_cases import close
+from helpers.combiner_cases import close
 
 from lossweave.combiners._numerics import normalized_weights, tainted, tiny
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from combiner_cases import close, here
+from helpers.combiner_cases import close, here
 
 from lossweave.combiners import Product, build_combiner
 from lossweave.errors import LossweaveError

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 import torch
-from combiner_cases import close, here
+from helpers.combiner_cases import close, here
 
 from lossweave.combiners import RandomWeighting, build_combiner
-from lossweave.combiners.random_weighting import random_weights
+from lossweave.combiners.adaptive.random_weighting import random_weights
 from lossweave.errors import LossweaveError
 from lossweave.progress import Progress
 

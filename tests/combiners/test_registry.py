@@ -112,7 +112,7 @@ def test_annotations_that_exist_for_type_checkers_alone_are_not_checked() -> Non
 
 def test_a_taken_name_is_refused_and_a_reloaded_module_is_not() -> None:
     impostor = type("Sum", (Combiner,), {"__module__": "elsewhere"})
-    with pytest.raises(LossweaveError, match=r"'Sum' is taken by lossweave\.combiners\.sum\.Sum"):
+    with pytest.raises(LossweaveError, match=r"'Sum' is taken by .*combiners\.values\.sum\.Sum"):
         register_combiner(impostor)
     again = type("Sum", (Combiner,), {"__module__": Sum.__module__})
     assert register_combiner(again) is again and combiner_class("Sum") is again

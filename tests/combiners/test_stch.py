@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from combiner_cases import close, here
+from helpers.combiner_cases import close, here
 from torchjd.scalarization import STCH as TorchJDSTCH
 
 from lossweave.combiners import STCH, build_combiner

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from combiner_cases import here
+from helpers.combiner_cases import here
 
 from lossweave.combiners import Sum, build_combiner
 from lossweave.errors import LossweaveError

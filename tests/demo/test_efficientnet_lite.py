@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lossweave.demo import EfficientNetLite0, efficientnet_lite
 from lossweave.demo.efficientnet_lite import imagenet_state_dict
-from lossweave.mmdet.backbone import EfficientNetLite0 as MMDetEfficientNetLite0
+from lossweave.mmdet.models.efficientnet_lite import EfficientNetLite0 as MMDetEfficientNetLite0
 from lossweave.registry import MODELS
 
 PRETRAINED: dict[str, Any] = {"type": "lossweave.EfficientNetLite0", "pretrained": True}

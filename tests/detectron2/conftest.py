@@ -10,8 +10,8 @@ import torch
 
 pytest.importorskip("detectron2")
 
-from d2_toy import register_data, toy_cfg
-from toy import write_data
+from helpers.detectron2_toy import register_data, toy_cfg
+from helpers.mmdet_toy import write_data
 
 
 @pytest.fixture(scope="session", autouse=True)

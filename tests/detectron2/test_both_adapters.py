@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 from detectron2.modeling import Backbone
+from helpers.mmdet_support import ALL_COMBINERS, GRADIENT_COMBINERS, combiner_config
 from mmengine.model import BaseModel
-from support import ALL_COMBINERS, GRADIENT_COMBINERS, combiner_config
 from torch import Tensor, nn
 
 from lossweave.combination import build_combination

@@ -7,14 +7,14 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from d2_toy import DATA, forward, image_batch, register_data, toy_cfg
 from detectron2.data import DatasetCatalog
 from detectron2.engine import SimpleTrainer
 from detectron2.modeling import build_model
 from detectron2.solver import build_optimizer
-from plain_gradients import combined, difference
-from support import VALUE_COMBINERS, combiner_config
-from test_gradients import MODULES, shard_of, terms_of
+from helpers.detectron2_gradients import MODULES, shard_of, terms_of
+from helpers.detectron2_toy import DATA, forward, image_batch, register_data, toy_cfg
+from helpers.mmdet_support import VALUE_COMBINERS, combiner_config
+from helpers.plain_gradients import combined, difference
 from torch.nn.parallel import DistributedDataParallel
 
 from lossweave.combiners import build_combiner

@@ -6,21 +6,23 @@ from typing import Any
 
 import pytest
 import torch
-from d2_toy import forward, image_batch
 from detectron2.modeling import build_model
 from detectron2.structures import PolygonMasks
-from plain_gradients import combined, difference
-from support import ALL_COMBINERS, GRADIENT_COMBINERS, VALUE_COMBINERS, combiner_config
+from helpers.detectron2_gradients import MODULES, shard_of, terms_of
+from helpers.detectron2_toy import forward, image_batch
+from helpers.mmdet_support import (
+    ALL_COMBINERS,
+    GRADIENT_COMBINERS,
+    VALUE_COMBINERS,
+    combiner_config,
+)
+from helpers.plain_gradients import combined, difference
 from torch import Tensor
 
 from lossweave.combiners import build_combiner
 from lossweave.detectron2 import combine_losses, combined_class
 from lossweave.errors import LossweaveError
 from lossweave.progress import Progress
-
-#: What 'representation' comes down to.
-MODULES = {"faster_rcnn": ("proposal_generator.rpn_head.conv", "roi_heads.box_head")}
-TERMS = {"cls": ("loss_cls", "loss_rpn_cls"), "loc": ("loss_box_reg", "loss_rpn_loc")}
 
 
 @pytest.fixture
@@ -37,34 +39,6 @@ def build(make_cfg):
         return model
 
     return make
-
-
-def terms_of(losses: dict[str, Tensor]) -> list[Tensor]:
-    return [sum(losses[name] for name in names if name in losses) for names in TERMS.values()]
-
-
-def shard_of(model: Any, batch: list[dict[str, Any]], cut: Any) -> Any:
-    """A rank's boundary tensors, real and detached, and its terms' gradients."""
-    cuts: list[tuple[Tensor, Tensor]] = []
-
-    def detached(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: detached(tensor) for name, tensor in value.items()}
-        leaf = value.detach().requires_grad_()
-        cuts.append((value, leaf))
-        return leaf.clone()
-
-    named = dict(model.named_modules())
-    names = () if cut == "parameters" else ("backbone",) if cut == "features" else cut
-    handles = [named[n].register_forward_hook(lambda m, i, o: detached(o)) for n in names]
-    terms = terms_of(forward(model, batch))
-    for handle in handles:
-        handle.remove()
-    inputs = [*(leaf for _, leaf in cuts), *(p for p in model.parameters() if p.requires_grad)]
-    return cuts, [
-        list(torch.autograd.grad(term, inputs, retain_graph=True, allow_unused=True))
-        for term in terms
-    ]
 
 
 @pytest.mark.parametrize("boundary", ["parameters", "features", "representation"])

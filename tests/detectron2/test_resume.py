@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 import torch
-from d2_toy import DATA
 from detectron2.engine import HookBase
-from support import ALL_COMBINERS, HELD, assert_same, combiner_config
+from helpers.detectron2_toy import DATA
+from helpers.mmdet_support import ALL_COMBINERS, HELD, assert_same, combiner_config
 
-from lossweave.detectron2.trainer import Trainer
+from lossweave.detectron2.lazy import Trainer
 
 #: Times, and what counts from the start of a process.
 VARYING = ("time", "data_time", "eta_seconds", "conflict")

@@ -8,7 +8,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.engine import AMPTrainer, SimpleTrainer
 from detectron2.modeling import build_model
 from detectron2.solver import build_optimizer
-from support import assert_same, combiner_config
+from helpers.mmdet_support import assert_same, combiner_config
 
 from lossweave.detectron2 import CombinerHook, build_numbered_train_loader
 

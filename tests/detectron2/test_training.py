@@ -11,10 +11,10 @@ from detectron2.config import instantiate
 from detectron2.engine import SimpleTrainer, hooks
 from detectron2.modeling import build_model
 from detectron2.solver import build_optimizer
-from support import HELD, assert_same, combiner_config
+from helpers.mmdet_support import HELD, assert_same, combiner_config
 
 from lossweave.detectron2 import CombinerHook, Trainer, build_numbered_train_loader
-from lossweave.detectron2.configuring import load_config, with_combiner
+from lossweave.detectron2.configs import load_config, with_combiner
 from lossweave.errors import LossweaveError
 
 
@@ -112,7 +112,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_by_name(make_cfg) -> None:
             self.combiner_hook = made[1] = _Spoil(at=2)
             return made
 
-    from lossweave.detectron2.trainer import _explained
+    from lossweave.detectron2.lazy import _explained
 
     trainer = Trained(make_cfg("retinanet", combiner_config("IMTLL")))
     with pytest.raises(LossweaveError, match=words):

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.mmdet_toy import toy_config, write_data
 from mmengine.config import Config
 from mmengine.runner import Runner
-from toy import toy_config, write_data
 
 
 @pytest.fixture(scope="session")

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 import torch
 import torch.multiprocessing as mp
+from helpers.mmdet_support import assert_same, combiner_config
+from helpers.mmdet_toy import toy_config
 from mmengine.config import Config
 from mmengine.logging import MessageHub
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner, load_checkpoint
-from support import assert_same, combiner_config
-from toy import toy_config
 
 import lossweave
+from lossweave.host.paths import config_root, resolve_config
 from lossweave.mmdet import CombinedLossMixin, combined_class
-from lossweave.paths import config_root, resolve_config
 
 TOOLS = config_root("mmdet").parent / "tools"
 

@@ -14,11 +14,11 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from helpers.mmdet_support import ALL_COMBINERS, VALUE_COMBINERS, combiner_config, image_batch
+from helpers.mmdet_toy import toy_config
+from helpers.plain_gradients import MODULES, combined, difference, shard_of
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
-from plain_gradients import MODULES, combined, difference, shard_of
-from support import ALL_COMBINERS, VALUE_COMBINERS, combiner_config, image_batch
-from toy import toy_config
 
 from lossweave.combination import build_combination
 from lossweave.combiners import build_combiner
@@ -270,7 +270,7 @@ def _whole_batch(rank: int, root: str) -> None:
         ddp = torch.nn.parallel.DistributedDataParallel(model)
         combinations[0](ddp(batch.chunk(RANKS)[rank]), model=model).backward()
         # The reference sees the whole batch, and no other rank.
-        with unittest.mock.patch("lossweave.distributed.world_size", return_value=1):
+        with unittest.mock.patch("lossweave.utils.distributed.world_size", return_value=1):
             combinations[1](alone(batch), model=alone).backward()
         for p, q in zip(model.parameters(), alone.parameters(), strict=True):
             expected = torch.zeros_like(q) if q.grad is None else q.grad

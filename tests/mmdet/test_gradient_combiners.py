@@ -5,14 +5,14 @@ import functools
 import pickle
 from typing import Any
 
-import plain_gradients
 import pytest
 import torch
 import torch.utils.checkpoint
+from helpers import plain_gradients
+from helpers.mmdet_support import GRADIENT_COMBINERS, combiner_config, image_batch
+from helpers.plain_gradients import MODULES, combined, difference, shard_of
 from mmdet.models.backbones import resnet
 from mmengine.registry import MODELS, init_default_scope
-from plain_gradients import MODULES, combined, difference, shard_of
-from support import GRADIENT_COMBINERS, combiner_config, image_batch
 
 from lossweave.combiners import GradientCombiner, register_combiner
 from lossweave.combiners.registry import _COMBINERS

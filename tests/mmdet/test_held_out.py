@@ -6,9 +6,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from helpers.mmdet_support import HELD, assert_same, combiner_config, stock_state, with_held_out
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from support import HELD, assert_same, combiner_config, stock_state, with_held_out
 
 from lossweave.errors import LossweaveError
 from lossweave.mmdet.held_out import HeldOut

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.mmdet_support import ALL_COMBINERS, HELD, assert_same, combiner_config, with_held_out
+from helpers.mmdet_toy import evaluation_dataset
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from support import ALL_COMBINERS, HELD, assert_same, combiner_config, with_held_out
-from toy import evaluation_dataset
 
 
 class _Stop(Hook):

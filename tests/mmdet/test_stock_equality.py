@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from helpers.mmdet_support import assert_same, stock_state
 from mmengine.hooks import Hook
-from support import assert_same, stock_state
 
 
 class Recorder(Hook):

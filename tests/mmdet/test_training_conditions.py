@@ -4,10 +4,10 @@ from itertools import pairwise
 
 import pytest
 import torch
+from helpers.mmdet_support import assert_close, assert_same, combiner_config
 from mmengine.hooks import Hook
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
-from support import assert_close, assert_same, combiner_config
 
 from lossweave.combiners import build_combiner
 from lossweave.errors import LossweaveError

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-import support_gradient
-from combiner_cases import CASES, TERMS, make, name_of, registered, registered_gradient
+from helpers import gradient_cases as support_gradient
+from helpers.combiner_cases import CASES, TERMS, make, name_of, registered, registered_gradient
 
 DOCS = Path(__file__).parents[2] / "docs" / "combiners.md"
 

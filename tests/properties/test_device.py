@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from combiner_cases import CASES, TERMS, at, config, make, name_of
+from helpers.combiner_cases import CASES, TERMS, at, config, make, name_of
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import support_toy
 import torch
 import torch.multiprocessing as mp
-from combiner_cases import CASES, close, name_of, registered
-from support_toy import SCENARIOS, WORLD, distributed_cases
+from helpers import ddp_toy as support_toy
+from helpers.combiner_cases import CASES, close, name_of, registered
+from helpers.ddp_toy import SCENARIOS, WORLD, distributed_cases
 
 pytestmark = pytest.mark.xdist_group("ranks")  # so that one worker spawns, once
 

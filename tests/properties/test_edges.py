@@ -2,7 +2,18 @@
 
 import pytest
 import torch
-from combiner_cases import CASES, EPOCH, Combined, at, close, here, losses_at, make, name_of, step
+from helpers.combiner_cases import (
+    CASES,
+    EPOCH,
+    Combined,
+    at,
+    close,
+    here,
+    losses_at,
+    make,
+    name_of,
+    step,
+)
 from torch import Tensor
 
 from lossweave.combiners import Combiner

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import support_gradient
 import torch
 import torch.multiprocessing as mp
-from support_gradient import (
+from helpers import gradient_cases as support_gradient
+from helpers.gradient_cases import (
     BOUNDARIES,
     CASES,
     PATTERNS,

@@ -5,8 +5,19 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from combiner_cases import CASES, TERMS, at, close, config, here, losses_at, make, name_of, run
-from support_toy import PATTERNS, Toy, shard
+from helpers.combiner_cases import (
+    CASES,
+    TERMS,
+    at,
+    close,
+    config,
+    here,
+    losses_at,
+    make,
+    name_of,
+    run,
+)
+from helpers.ddp_toy import PATTERNS, Toy, shard
 from torch import Tensor
 
 from lossweave.combination import build_combination

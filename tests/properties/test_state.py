@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 import torch
-from combiner_cases import CASES, EPOCH, TERMS, config, losses_at, make, run, same
+from helpers.combiner_cases import CASES, EPOCH, TERMS, config, losses_at, make, run, same
 
 from lossweave.combination import LossCombination, build_combination
 from lossweave.combiners import Combiner

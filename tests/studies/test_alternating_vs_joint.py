@@ -5,14 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.synthetic_runs import alternating_record, joint_record
 from PIL import Image
 from scipy import stats
-from synthetic import alternating_record, joint_record
 
-from lossweave.alternating.stages import Budget
 from lossweave.errors import LossweaveError
-from lossweave.studies import alternating_vs_joint as study_module
-from lossweave.studies.alternating_vs_joint import (
+from lossweave.staged.stages import Budget
+from lossweave.studies.alternating_vs_joint import study as study_module
+from lossweave.studies.alternating_vs_joint.plots import plot_differences, plot_stages
+from lossweave.studies.alternating_vs_joint.report import study_markdown, verdict
+from lossweave.studies.alternating_vs_joint.study import (
     ALTERNATING,
     EQUAL,
     JOINT,
@@ -22,8 +24,6 @@ from lossweave.studies.alternating_vs_joint import (
     joint_options,
     run_study,
 )
-from lossweave.studies.alternating_vs_joint_plots import plot_differences, plot_stages
-from lossweave.studies.alternating_vs_joint_report import study_markdown, verdict
 
 _ENDS = {0: 0.50, 1: 0.53, 2: 0.49}  # AP after step 4
 _JOINT = {0: 0.48, 1: 0.50, 2: 0.48}

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from lossweave import LossweaveError
-from lossweave.studies import PairedTimes, benchmark, interleaved
-from lossweave.studies.benchmark import CONTROL, Benchmark, run_benchmark, value_combiners
-from lossweave.studies.syncs import count_syncs
-from lossweave.studies.timing import paired_round
+from lossweave.studies import PairedTimes, interleaved
+from lossweave.studies.benchmark import study
+from lossweave.studies.benchmark.study import CONTROL, Benchmark, run_benchmark, value_combiners
+from lossweave.studies.benchmark.syncs import count_syncs
+from lossweave.studies.benchmark.timing import paired_round
 
 
 @pytest.mark.parametrize("flip", [False, True])
@@ -104,5 +105,5 @@ def test_wrong_names() -> None:
 
 def test_what_needs_gradients_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     everything = value_combiners()
-    monkeypatch.setattr(benchmark.combiner_class("Sum"), "needs_gradients", True, raising=False)
+    monkeypatch.setattr(study.combiner_class("Sum"), "needs_gradients", True, raising=False)
     assert set(everything) - set(value_combiners()) == {"Sum"}

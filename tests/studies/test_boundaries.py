@@ -7,17 +7,9 @@ import torch
 from mmengine.registry import MODELS, init_default_scope
 
 from lossweave.errors import LossweaveError
-from lossweave.mmdet.configuring import load_config, with_combiner
+from lossweave.mmdet.configs import load_config, with_combiner
 from lossweave.progress import Progress
-from lossweave.studies.benchmark import (
-    CONTROL,
-    DETECTORS,
-    build_detector,
-    fixed_batch,
-    optimizer_of,
-    sharing,
-)
-from lossweave.studies.boundaries import (
+from lossweave.studies.benchmark.boundaries import (
     BOUNDARIES,
     FLAT,
     TORCHJD,
@@ -26,10 +18,18 @@ from lossweave.studies.boundaries import (
     k_pass_limit,
     run_boundaries,
 )
-from lossweave.studies.command_line import benchmark
-from lossweave.studies.memory import peak_bytes
-from lossweave.studies.other_steps import FlatStep, TorchJDMtlStep
-from lossweave.studies.timing import PairedTimes
+from lossweave.studies.benchmark.memory import peak_bytes
+from lossweave.studies.benchmark.other_steps import FlatStep, TorchJDMtlStep
+from lossweave.studies.benchmark.study import (
+    CONTROL,
+    DETECTORS,
+    build_detector,
+    fixed_batch,
+    optimizer_of,
+    sharing,
+)
+from lossweave.studies.benchmark.timing import PairedTimes
+from lossweave.studies.options import benchmark
 
 
 def test_limit() -> None:

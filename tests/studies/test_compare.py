@@ -6,17 +6,17 @@ import pytest
 from scipy import stats
 
 from lossweave.errors import LossweaveError
-from lossweave.studies.compare import (
+from lossweave.studies.compare.rates import at_rates, best_rates, rate_edges, weights_at_edge
+from lossweave.studies.compare.study import (
     Comparison,
     comparison_text,
     edges_text,
     run_comparison,
     summarize,
 )
-from lossweave.studies.paired import paired_interval
-from lossweave.studies.plots import plot_scores
-from lossweave.studies.rates import at_rates, best_rates, rate_edges, weights_at_edge
-from lossweave.studies.trainings import Method, Score, Trial
+from lossweave.studies.report.paired import paired_interval
+from lossweave.studies.report.plots import plot_scores
+from lossweave.studies.runs.training import Method, Score, Trial
 
 
 def _scores() -> list[Score]:
@@ -211,7 +211,7 @@ def test_a_sweep_trains_the_further_seeds_at_the_chosen_rates(tmp_path, monkeypa
         place = _RATES.index(trial.rate)
         return _score(trial.method.label, trial.seed, trial.rate, _SWEEP[trial.method.label][place])
 
-    monkeypatch.setattr("lossweave.studies.compare.train_and_test", train)
+    monkeypatch.setattr("lossweave.studies.compare.study.train_and_test", train)
     comparison = Comparison(_METHODS, seeds=(7, 8), work_dir=str(tmp_path), rates=_RATES)
     scores = run_comparison(comparison)
     assert [(t.seed, t.rate) for t in asked[:5]] == [(7, 1e-3)] * 4 + [(7, 5e-4)]

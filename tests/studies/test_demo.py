@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lossweave import LossweaveError, command_line
+from lossweave import LossweaveError
+from lossweave.cli import main
 from lossweave.demo import make_demo_data
-from lossweave.studies import demo as module
-from lossweave.studies.command_line import demo as command
-from lossweave.studies.demo import Demo, run_demo
+from lossweave.studies.demo import study as module
+from lossweave.studies.demo.study import Demo, run_demo
+from lossweave.studies.options import demo as command
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,7 @@ def test_an_interrupted_training_goes_on(
     small: Demo, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small = replace(small, combiners=("DWA",), work_dir=small.work_dir + "_stopped")
-    whole = command_line.train
+    whole = main.train
     calls: list[list[str]] = []
 
     def stopping(arguments: list[str]) -> object:

@@ -1,10 +1,10 @@
 """What the report must say."""
 
-from synthetic import record
+from helpers.synthetic_runs import record
 
-from lossweave.machine import machine, versions
 from lossweave.studies import RunRecord
-from lossweave.studies.demo_report import comparison_table, write_report
+from lossweave.studies.demo.report import comparison_table, write_report
+from lossweave.utils.provenance import machine, versions
 
 FACTS = dict(
     config="some.py",

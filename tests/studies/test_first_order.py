@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import torch
-from toy import toy_config, write_data
+from helpers.mmdet_toy import toy_config, write_data
 
-from lossweave.studies.first_order import first_order
+from lossweave.studies.turns.first_order import first_order
 
 
 def test_on_one_batch_the_distance_falls_as_the_rate(tmp_path: Path) -> None:

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.synthetic_runs import record, write_coco
 from PIL import Image
-from synthetic import record, write_coco
 
-from lossweave.studies.plots import plot_history
-from lossweave.studies.sheet import Box, draw_sheet, judge
+from lossweave.studies.demo.sheet import Box, draw_sheet, judge
+from lossweave.studies.report.plots import plot_history
 
 
 @pytest.mark.parametrize("quantity", ["value", "weight"])

@@ -5,7 +5,7 @@ from math import isnan
 from pathlib import Path
 
 import pytest
-from synthetic import record, training_row, write_scalars
+from helpers.synthetic_runs import record, training_row, write_scalars
 
 from lossweave import LossweaveError
 from lossweave.studies import RunRecord, read_run

@@ -3,14 +3,14 @@
 import json
 
 import pytest
-from synthetic import training_row, write_scalars
+from helpers.synthetic_runs import training_row, write_scalars
 
 from lossweave.combiners import GradientCombiner, combiner_class, register_combiner
 from lossweave.combiners.registry import _COMBINERS
 from lossweave.demo import make_demo_data
 from lossweave.errors import LossweaveError
-from lossweave.studies.command_line import short_runs
-from lossweave.studies.short_runs import (
+from lossweave.studies.options import short_runs
+from lossweave.studies.short_runs.study import (
     CONFIGS,
     ShortRun,
     ShortRuns,

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.mmdet_toy import toy_config, write_data
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, MODELS, init_default_scope
-from toy import toy_config, write_data
 
 from lossweave.errors import LossweaveError
-from lossweave.studies.term_losses import main, term_losses
+from lossweave.studies.turns.term_losses import main, term_losses
 
 _SIZE = 96  # not the pictures' own, so boxes have to follow
 

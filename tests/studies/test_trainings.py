@@ -10,8 +10,8 @@ import pytest
 
 from lossweave.combination import LossCombination
 from lossweave.errors import LossweaveError
-from lossweave.studies.paired import differences, spread
-from lossweave.studies.trainings import (
+from lossweave.studies.report.paired import differences, spread
+from lossweave.studies.runs.training import (
     Method,
     Score,
     Trial,
@@ -63,7 +63,7 @@ def test_a_sweep_keeps_a_training_that_diverged(tmp_path: Path, monkeypatch) -> 
         log.write_text(f"error: iteration 3: loss 'cls' is nan; {LossCombination.ADVICE}\n\n")
         raise LossweaveError("a training failed")
 
-    monkeypatch.setattr("lossweave.studies.trainings.call", diverge)
+    monkeypatch.setattr("lossweave.studies.runs.training.call", diverge)
     trial = Trial(Method("Sum"), 0, "mmdet::_base_/default_runtime.py", str(tmp_path), rate=9.0)
     score = train_and_test(trial)
     assert (score.val, score.test, score.rate) == (0.0, 0.0, 9.0)
@@ -78,7 +78,7 @@ def test_another_failure_ends_a_sweep(tmp_path: Path, monkeypatch) -> None:
         log.write_text("error: no such file\n")
         raise LossweaveError("a training failed")
 
-    monkeypatch.setattr("lossweave.studies.trainings.call", fail)
+    monkeypatch.setattr("lossweave.studies.runs.training.call", fail)
     trial = Trial(Method("Sum"), 0, "mmdet::_base_/default_runtime.py", str(tmp_path), rate=9.0)
     with pytest.raises(LossweaveError, match="failed"):
         train_and_test(trial)

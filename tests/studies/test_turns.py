@@ -7,15 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.synthetic_runs import record
 from scipy import stats
-from synthetic import record
 
 from lossweave.combiners import build_combiner
 from lossweave.errors import LossweaveError
 from lossweave.progress import Progress
-from lossweave.studies.record import Series, TermHistory
-from lossweave.studies.trainings import Score
-from lossweave.studies.turns import (
+from lossweave.studies.runs.record import Series, TermHistory
+from lossweave.studies.runs.training import Score
+from lossweave.studies.turns.report import turns_markdown, write_turns
+from lossweave.studies.turns.study import (
     Outcome,
     Turns,
     answer,
@@ -24,7 +25,6 @@ from lossweave.studies.turns import (
     standard_methods,
     stretch_changes,
 )
-from lossweave.studies.turns_report import turns_markdown, write_turns
 
 _LENGTHS = (1, 10)
 _AP = {
@@ -153,7 +153,7 @@ def test_turns_are_the_half_weighted_sum_to_first_order() -> None:
 
 
 def test_outcomes_are_json() -> None:
-    from lossweave.studies.turns import _as_dict
+    from lossweave.studies.turns.study import _as_dict
 
     content = json.loads(json.dumps(_as_dict(_outcomes()[0])))
     assert content["training_end"]["cls"] > 0 and content["held_out"]["loc"] == 0.4
@@ -161,7 +161,7 @@ def test_outcomes_are_json() -> None:
 
 def _real_config(root: Path) -> Path:
     """A shrunk detector with evaluations, as a file."""
-    from toy import evaluation_dataset, toy_config, write_data
+    from helpers.mmdet_toy import evaluation_dataset, toy_config, write_data
 
     data = write_data(root / "data", images=4)
     cfg = toy_config("retinanet", data, root / "base", "Sum")
@@ -180,8 +180,8 @@ def _real_config(root: Path) -> Path:
 
 
 def test_a_real_training_leaves_all_that_is_read(tmp_path: Path) -> None:
-    from lossweave.studies.trainings import Trial, serial_loading
-    from lossweave.studies.turns import _outcome, _recording
+    from lossweave.studies.runs.training import Trial, serial_loading
+    from lossweave.studies.turns.study import _outcome, _recording
 
     config = str(_real_config(tmp_path))
     turns = Turns(config=config, work_dir=str(tmp_path / "out"))

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lossweave import distributed
 from lossweave.backward._graph import Point, following, point_of, reach
 from lossweave.errors import LossweaveError
+from lossweave.utils import distributed
 
 __all__ = ["Boundary", "BoundaryState"]
 

@@ -125,10 +125,7 @@ def _in_float32(units: Sequence[Mapping[int, Tensor]], count: int) -> Tensor | N
                 dots = map(torch.dot, one.split(piece), other.split(piece))
                 found = sum(dot.item() for dot in dots)
             total[a][b] += found
+            total[b][a] = total[a][b]
     least, most = _SAFE
-    if not all(least < total[k][k] < most for k in range(count)):
-        return None
-    return torch.tensor(
-        [[total[min(a, b)][max(a, b)] for b in range(count)] for a in range(count)],
-        dtype=torch.float64,
-    )
+    fine = all(least < total[k][k] < most for k in range(count))
+    return torch.tensor(total, dtype=torch.float64) if fine else None

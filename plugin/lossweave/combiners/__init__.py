@@ -1,87 +1,44 @@
 """Combiners: functions from the K loss terms of one iteration to one scalar.
 
-One method, one file; no detection framework is imported here. A new one touches its file,
-this list, its test and its row in ``docs/combiners.md``.
+One method, one file, in the folder of its kind (``values``, ``adaptive``, ``gradients``,
+``turns``); no detection framework is imported here. Every module of these folders is imported,
+and the combiners that it registers are attributes of this package: a new one is its file, its
+test and its page under ``docs/combiners``.
 """
 
-from lossweave.combiners.aligned_mtl import AlignedMTL
-from lossweave.combiners.alternating import Alternating
-from lossweave.combiners.auto_loss import AutoLoss
+import importlib
+import pkgutil
+from typing import Any
+
+from lossweave.combiners import adaptive, gradients, turns, values
 from lossweave.combiners.base import Combined, Combiner
-from lossweave.combiners.cagrad import CAGrad
-from lossweave.combiners.con_fig import ConFIG
-from lossweave.combiners.convex import Convex
-from lossweave.combiners.dual_proj import DualProj
-from lossweave.combiners.dwa import DWA
-from lossweave.combiners.extremes import Max, Min
-from lossweave.combiners.fair_grad import FairGrad
-from lossweave.combiners.famo import FAMO
-from lossweave.combiners.geometric_mean import GeometricMean
-from lossweave.combiners.grad_drop import GradDrop
-from lossweave.combiners.grad_norm import GradNorm
-from lossweave.combiners.grad_vac import GradVac
-from lossweave.combiners.gradient import GradientCombiner
-from lossweave.combiners.imtl_g import IMTLG
-from lossweave.combiners.imtl_l import IMTLL
-from lossweave.combiners.lp_norm import LpNorm
-from lossweave.combiners.magnitude_matched import MagnitudeMatched
-from lossweave.combiners.mgda import MGDA
-from lossweave.combiners.nash_mtl import NashMTL
-from lossweave.combiners.pcgrad import PCGrad
-from lossweave.combiners.product import Product
-from lossweave.combiners.random_weighting import RandomWeighting
-from lossweave.combiners.ratio_aligned import RatioAligned
+from lossweave.combiners.gradients.base import GradientCombiner
 from lossweave.combiners.registry import (
     build_combiner,
     combiner_class,
     combiner_names,
     register_combiner,
 )
-from lossweave.combiners.self_normalized import SelfNormalized
-from lossweave.combiners.squared_sum import SquaredSum
-from lossweave.combiners.stch import STCH
-from lossweave.combiners.sum import Sum
-from lossweave.combiners.uncertainty_weighting import UncertaintyWeighting
-from lossweave.combiners.upgrad import UPGrad
+
+for _name in sorted(
+    (f"{kind.__name__}.{info.name}" for kind in (values, adaptive, gradients, turns)
+     for info in pkgutil.iter_modules(kind.__path__)),
+    key=lambda name: name.rpartition(".")[2],
+):  # fmt: skip
+    importlib.import_module(_name)
+globals().update({name: combiner_class(name) for name in combiner_names()})
 
 __all__ = [
-    "DWA",
-    "FAMO",
-    "IMTLG",
-    "IMTLL",
-    "MGDA",
-    "STCH",
-    "AlignedMTL",
-    "Alternating",
-    "AutoLoss",
-    "CAGrad",
     "Combined",
     "Combiner",
-    "ConFIG",
-    "Convex",
-    "DualProj",
-    "FairGrad",
-    "GeometricMean",
-    "GradDrop",
-    "GradNorm",
-    "GradVac",
     "GradientCombiner",
-    "LpNorm",
-    "MagnitudeMatched",
-    "Max",
-    "Min",
-    "NashMTL",
-    "PCGrad",
-    "Product",
-    "RandomWeighting",
-    "RatioAligned",
-    "SelfNormalized",
-    "SquaredSum",
-    "Sum",
-    "UPGrad",
-    "UncertaintyWeighting",
     "build_combiner",
     "combiner_class",
     "combiner_names",
     "register_combiner",
 ]
+__all__ += combiner_names()
+
+
+def __getattr__(name: str) -> Any:  # for type checkers, which do not see what was found above
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -69,7 +69,7 @@ def combiner_class(name: str) -> type[Combiner]:
     hint = (
         "did you mean " + " or ".join(repr(folded[n]) for n in near) + "?"
         if near
-        else "there are " + ", ".join(_COMBINERS)
+        else "there are " + ", ".join(combiner_names())
     )
     raise LossweaveError(f"unknown combiner {name!r}; {hint}")
 

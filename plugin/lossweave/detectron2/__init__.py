@@ -3,12 +3,12 @@
 Importing it registers the meta-architecture ``CombinedLossDetector``.
 """
 
-from lossweave.detectron2.alternating import AlternatingTraining
-from lossweave.detectron2.configuring import add_lossweave_config, load_config
+from lossweave.detectron2.configs import add_lossweave_config, load_config
 from lossweave.detectron2.detector import CombinedLossMixin, combine_losses, combined_class
 from lossweave.detectron2.draws import NumberedLoader, build_numbered_train_loader
 from lossweave.detectron2.hook import CombinerHook
-from lossweave.detectron2.trainer import SaveOnInterruptHook, Trainer
+from lossweave.detectron2.lazy import SaveOnInterruptHook, Trainer
+from lossweave.detectron2.staged.training import AlternatingTraining
 
 __all__ = [
     "AlternatingTraining",

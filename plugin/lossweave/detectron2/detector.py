@@ -265,7 +265,7 @@ def CombinedLossDetector(cfg: Any) -> nn.Module:
     Raises:
         LossweaveError: no ``LOSSWEAVE`` node, an unknown detector, combiner or argument.
     """
-    from lossweave.detectron2.configuring import combination_options
+    from lossweave.detectron2.configs import combination_options
 
     base, options = combination_options(cfg)
     return combine_losses(META_ARCH_REGISTRY.get(base)(cfg), **options)

@@ -1,4 +1,4 @@
-"""Detectron2's training data as numbered draws, so that resuming is exact: :mod:`lossweave.draws`.
+"""Detectron2's training data as numbered draws (:mod:`lossweave.host.draws`): exact resuming.
 
 The stock loader draws from an endless sampler that begins anew in a resumed run, inside its
 workers. Here batches are made in the main process and numbered by the trainer's iteration.
@@ -24,8 +24,8 @@ from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 from torch.utils.data import DataLoader, Sampler
 
-from lossweave.draws import SeededBatch, numbered, seed_main
 from lossweave.errors import LossweaveError
+from lossweave.host.draws import SeededBatch, numbered, seed_main
 
 __all__ = ["NumberedBatches", "NumberedLoader", "build_numbered_train_loader"]
 

@@ -12,12 +12,12 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, get_event_storage
 from torch.nn.parallel import DistributedDataParallel
 
-from lossweave import stepping
 from lossweave.combination import LossCombination
 from lossweave.detectron2.detector import CombinedLossMixin, put_losses
 from lossweave.errors import LossweaveError
+from lossweave.host import optimizer_step
+from lossweave.host.held_out import mean_losses, seeded, untouched
 from lossweave.progress import Progress
-from lossweave.traceless import mean_losses, seeded, untouched
 
 __all__ = ["CombinerHook"]
 
@@ -156,11 +156,11 @@ class CombinerHook(HookBase):
         combination = self._combination
         if combination is None:
             return
-        stepping.withhold(combination, optimizer, self._model)
+        optimizer_step.withhold(combination, optimizer, self._model)
         if combination.combiner.reads_grad_norm and not combination.skipping:
-            grads = stepping.gradients(optimizer)
+            grads = optimizer_step.gradients(optimizer)
             if grads:
-                combination.combiner.grad_norm(stepping.norm(grads))
+                combination.combiner.grad_norm(optimizer_step.norm(grads))
 
     def _recompute(self, combination: LossCombination) -> None:
         if combination.recomputes and not combination.skipping:

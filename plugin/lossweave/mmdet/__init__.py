@@ -3,22 +3,22 @@
 Importing it registers everything in :mod:`lossweave.registry`.
 """
 
-from lossweave.mmdet.alternating import AlternatingRunner
-from lossweave.mmdet.alternating_detector import StageDetector
-from lossweave.mmdet.alternating_hooks import (
-    FrozenHook,
-    StageRecordHook,
-    TrainableOptimWrapperConstructor,
-)
-from lossweave.mmdet.alternating_transforms import LoadFixedProposals
-from lossweave.mmdet.backbone import EfficientNetLite0
 from lossweave.mmdet.detector import CombinedLossDetector, CombinedLossMixin, combined_class
 from lossweave.mmdet.draws import SeededBatchSampler
 from lossweave.mmdet.hook import CombinerHook
 from lossweave.mmdet.interrupt import SaveOnInterruptHook
 from lossweave.mmdet.loops import EpochBasedTrainLoop, IterBasedTrainLoop
-from lossweave.mmdet.ssd_head import SSDHead
-from lossweave.mmdet.vgg import VGG, VGGBBoxHead
+from lossweave.mmdet.models.efficientnet_lite import EfficientNetLite0
+from lossweave.mmdet.models.ssd_head import SSDHead
+from lossweave.mmdet.models.vgg import VGG, VGGBBoxHead
+from lossweave.mmdet.staged.hooks import (
+    FrozenHook,
+    StageRecordHook,
+    TrainableOptimWrapperConstructor,
+)
+from lossweave.mmdet.staged.network import StageDetector
+from lossweave.mmdet.staged.training import AlternatingRunner
+from lossweave.mmdet.staged.transforms import LoadFixedProposals
 from lossweave.mmdet.weight_sample import WeightSampleHook
 
 __all__ = [

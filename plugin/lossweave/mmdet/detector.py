@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lossweave.combination import LossCombination, build_combination
 from lossweave.errors import LossweaveError
-from lossweave.mmdet.ssd_head import SSDHead
+from lossweave.mmdet.models.ssd_head import SSDHead
 from lossweave.registry import MODELS
 
 __all__ = ["HOOK_LINE", "CombinedLossDetector", "CombinedLossMixin", "combined_class"]

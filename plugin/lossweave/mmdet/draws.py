@@ -1,4 +1,4 @@
-"""MMDetection's batches, numbered: see :mod:`lossweave.draws`."""
+"""MMDetection's batches, numbered: see :mod:`lossweave.host.draws`."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from mmengine.dist import get_dist_info
 from torch.utils.data import BatchSampler, Sampler
 
-from lossweave.draws import SeededBatch, numbered
+from lossweave.host.draws import SeededBatch, numbered
 from lossweave.registry import DATA_SAMPLERS
 
 __all__ = ["SeededBatchSampler"]

@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from lossweave.errors import LossweaveError
-from lossweave.traceless import mean_losses, seeded, untouched
+from lossweave.host.held_out import mean_losses, seeded, untouched
 
 __all__ = ["HeldOut"]
 

@@ -15,10 +15,10 @@ from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 
-from lossweave import stepping
 from lossweave.combination import LossCombination
-from lossweave.draws import seed_main
 from lossweave.errors import LossweaveError
+from lossweave.host import optimizer_step
+from lossweave.host.draws import seed_main
 from lossweave.mmdet.draws import SeededBatchSampler
 from lossweave.mmdet.held_out import HeldOut
 from lossweave.progress import Progress
@@ -144,7 +144,7 @@ class CombinerHook(Hook):
 
     def _before_optimizer_step(self, optimizer: Any, *_: Any) -> None:
         for combination in self._combinations:
-            stepping.withhold(combination, optimizer, self._model)
+            optimizer_step.withhold(combination, optimizer, self._model)
         self._read_grad_norm(optimizer)
 
     def _read_grad_norm(self, optimizer: Any) -> None:
@@ -153,7 +153,7 @@ class CombinerHook(Hook):
         wrapper = self._wrapper
         if not reading or not isinstance(wrapper, OptimWrapper):  # several see a part each
             return
-        grads = stepping.gradients(optimizer)
+        grads = optimizer_step.gradients(optimizer)
         if not grads:
             return
         scalar = f"train/{getattr(wrapper, 'grad_name', '')}"
@@ -161,7 +161,7 @@ class CombinerHook(Hook):
             clipped = wrapper.message_hub.get_scalar(scalar).current()
             norm = torch.full((), clipped, device=grads[0].device)
         else:
-            norm = stepping.norm(grads)
+            norm = optimizer_step.norm(grads)
         for combination in reading:
             combination.combiner.grad_norm(norm)
 

@@ -9,7 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
-from lossweave.interrupt import Interrupt
+from lossweave.host.interrupt import Interrupt
 from lossweave.registry import HOOKS
 
 __all__ = ["SaveOnInterruptHook"]

@@ -4,8 +4,8 @@ Reading records, plotting, drawing and timing know no detection framework. The s
 MMDetection's detectors; :mod:`~lossweave.studies.alternating_vs_joint` takes Detectron2's, too.
 """
 
-from lossweave.studies.record import RunRecord, Series, TermHistory, read_run
-from lossweave.studies.timing import PairedTimes, interleaved
+from lossweave.studies.benchmark.timing import PairedTimes, interleaved
+from lossweave.studies.runs.record import RunRecord, Series, TermHistory, read_run
 
 __all__ = [
     "PairedTimes",

@@ -2,7 +2,7 @@
 from detectron2.config import LazyCall as L
 from detectron2.modeling.backbone.fpn import FPN
 
-from lossweave.detectron2.demo import EfficientNetLite0
+from lossweave.detectron2.models.efficientnet_lite import EfficientNetLite0
 
 backbone = L(FPN)(
     bottom_up=L(EfficientNetLite0)(

@@ -10,7 +10,7 @@ from detectron2.evaluation import COCOEvaluator
 from omegaconf import OmegaConf
 
 from lossweave.detectron2 import build_numbered_train_loader
-from lossweave.detectron2.demo import demo_dicts
+from lossweave.detectron2.models.efficientnet_lite import demo_dicts
 
 dataloader = OmegaConf.create()
 dataloader.train = L(build_numbered_train_loader)(

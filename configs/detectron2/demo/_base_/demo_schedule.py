@@ -6,7 +6,7 @@ from detectron2.model_zoo import get_config
 from detectron2.solver import WarmupParamScheduler
 from fvcore.common.param_scheduler import CosineParamScheduler
 
-from lossweave.detectron2.demo import optimizer_groups
+from lossweave.detectron2.models.efficientnet_lite import optimizer_groups
 
 train = get_config('common/train.py').train
 train.init_checkpoint = ''

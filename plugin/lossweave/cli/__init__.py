@@ -1,0 +1,1 @@
+"""The command lines, above the adapters."""

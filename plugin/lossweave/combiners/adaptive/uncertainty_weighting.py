@@ -1,0 +1,96 @@
+"""Homoscedastic uncertainty weighting."""
+
+import math
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from lossweave.combiners.adaptive._adam import BufferAdam
+from lossweave.combiners.base import Combined, Combiner
+from lossweave.combiners.registry import register_combiner
+
+__all__ = ["UncertaintyWeighting", "uncertainty_value"]
+
+
+def uncertainty_value(losses: Tensor, log_var: Tensor, present: Tensor) -> Tensor:
+    r""":math:`\sum_k \frac12 e^{-s_k} L_k + \frac12 s_k`, over the terms that are present.
+
+    Args:
+        losses: shape ``(K,)``.
+        log_var: the log-variances s, shape ``(K,)``.
+        present: boolean ``(K,)``.
+
+    Example:
+        >>> present = torch.tensor([True, True, True])
+        >>> uncertainty_value(torch.tensor([1.0, 2.0, 4.0]), torch.zeros(3), present)
+        tensor(3.5000)
+    """
+    parts = 0.5 * torch.exp(-log_var) * losses + 0.5 * log_var
+    return torch.where(present, parts, torch.zeros_like(parts)).sum()
+
+
+@register_combiner
+class UncertaintyWeighting(Combiner):
+    r"""Learned log-variances s:
+    :math:`\sum_k \frac12 e^{-s_k} L_k + \frac12 s_k` (Kendall et al., 2018).
+
+    The formula is that of TorchJD's ``UW``. The log-variances are stepped by the combiner's
+    own Adam, from the rank-averaged losses: the host's optimizer and weight decay never see
+    them. At its optimum :math:`s_k = \ln L_k`, so each weighted term tends to 1/2.
+
+    The value can be NEGATIVE, through s; it is logged as ``loss``, the raw losses beside it.
+
+    Edge cases: at 0 or below no s is best, so it stays as it is, moments included, and the
+    term contributes with its present weight (otherwise batches without positives would let
+    the weight grow without bound); an absent term's stays likewise. s is kept in
+    [-limit, limit], so weights stay finite.
+
+    Args:
+        lr: learning rate of s.
+        betas: decay rates of its Adam.
+        init: initial s; 0 gives weights 1/2.
+        limit: bound on |s|.
+
+    Raises:
+        LossweaveError: ``lr`` negative, betas outside [0, 1), ``limit`` not in (0, 80], or
+            ``init`` beyond ``limit``.
+
+    Example:
+        >>> combiner = UncertaintyWeighting()
+        >>> combiner.bind(("cls", "loc"))
+        >>> combiner.combine(torch.tensor([1.0, 2.0]), torch.tensor([True, True]))
+        Combined(value=tensor(1.5000), weights=tensor([0.5000, 0.5000]))
+    """
+
+    learns: ClassVar[bool] = True
+    log_var: Tensor
+
+    def __init__(
+        self,
+        lr: float = 0.01,
+        betas: tuple[float, float] = (0.9, 0.999),
+        init: float = 0.0,
+        limit: float = 20.0,
+    ) -> None:
+        super().__init__()
+        self.require("lr", lr, 0 <= lr < math.inf, "finite and not negative")
+        fine = len(betas) == 2 and all(0 <= beta < 1 for beta in betas)
+        self.require("betas", betas, fine, "two numbers in [0, 1)")
+        self.require("limit", limit, 0 < limit <= 80, "positive and at most 80")
+        self.require("init", init, abs(init) <= limit, f"in [-{limit}, {limit}], the limit")
+        self.lr, self.betas, self.init, self.limit = lr, betas, init, limit
+
+    def init_state(self, count: int) -> None:
+        self.register_buffer("log_var", torch.full((count,), float(self.init)))
+        self.adam = BufferAdam(count, self.lr, self.betas)
+
+    def combine(self, losses: Tensor, present: Tensor) -> Combined:
+        log_var = self.log_var.to(losses.dtype)
+        weights = (0.5 * torch.exp(-log_var)).masked_fill(~present, 0)
+        return Combined(uncertainty_value(losses, log_var, present), weights)
+
+    def update(self, losses: Tensor, present: Tensor) -> None:
+        grad = 0.5 - 0.5 * torch.exp(-self.log_var) * losses
+        stepped = self.adam.step(self.log_var, grad, present & (losses > 0))
+        self.log_var.copy_(stepped.clamp(-self.limit, self.limit))

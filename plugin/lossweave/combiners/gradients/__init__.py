@@ -1,0 +1,1 @@
+"""Combiners of the terms' own gradients."""

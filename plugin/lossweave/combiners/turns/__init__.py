@@ -1,0 +1,1 @@
+"""Combiners that let the terms take turns."""

@@ -1,0 +1,1 @@
+"""Combiners that are fixed functions of the loss values."""

@@ -1,0 +1,333 @@
+"""Detectron2's configs, yaml and lazy: the ``LOSSWEAVE`` node, and what the tools do to them."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import CfgNode, LazyCall, LazyConfig, get_cfg
+from detectron2.data import build_detection_train_loader
+from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.utils.file_io import PathManager
+from omegaconf import DictConfig, OmegaConf
+
+from lossweave.detectron2.detector import combine_losses
+from lossweave.detectron2.draws import build_numbered_train_loader
+from lossweave.errors import LossweaveError
+from lossweave.host import configs as host_configs
+from lossweave.host.paths import resolve_config
+
+__all__ = [
+    "add_lossweave_config",
+    "combination_options",
+    "combiner_label",
+    "default_work_dir",
+    "is_combined",
+    "load_config",
+    "refuse_other_checkpoints",
+    "with_combiner",
+    "with_exact_resume",
+]
+
+_META = "CombinedLossDetector"
+_ZOO = "detectron2://"
+_UNSET = ("", ".", "output")  # Detectron2's default output directories
+
+
+# --------------------------------------------------------------------------- the yaml node
+
+
+def add_lossweave_config(cfg: CfgNode) -> CfgNode:
+    """Add the ``LOSSWEAVE`` node with its defaults to a Detectron2 config. In place.
+
+    ===================== ===================================================================
+    ``BASE_DETECTOR``     the meta-architecture whose losses are combined, e.g. 'RetinaNet'
+    ``COMBINER.TYPE``     the combiner's name
+    ``COMBINER.ARGS``     its arguments, in lower case as in Python
+    ``TERMS``             'task' or 'head'
+    ``TERM_PATTERNS``     a node from the names of own terms to patterns, in place of TERMS
+    ``EXTRA``             'add' or 'error', for losses that belong to no term
+    ``ON_NONFINITE``      'raise' or 'skip'
+    ``NUMBERED_DRAWS``    whether lossweave's tools number the draws (see
+                          :func:`lossweave.detectron2.build_numbered_train_loader`)
+    ``HELD_OUT``          names of data sets that are not trained on, for AutoLoss
+    ``HELD_OUT_BATCHES``  how many training batches of them are measured
+    ===================== ===================================================================
+
+    They mean what the arguments of :func:`lossweave.detectron2.combine_losses` do, and take
+    effect with ``MODEL.META_ARCHITECTURE: CombinedLossDetector``.
+
+    Example:
+        >>> cfg = add_lossweave_config(get_cfg())
+        >>> cfg.MODEL.META_ARCHITECTURE = "CombinedLossDetector"
+        >>> cfg.LOSSWEAVE.BASE_DETECTOR = "RetinaNet"
+        >>> cfg.LOSSWEAVE.COMBINER.TYPE = "UncertaintyWeighting"
+        >>> cfg.LOSSWEAVE.COMBINER.ARGS.lr = 0.01
+    """
+    node = CfgNode()
+    node.BASE_DETECTOR = ""
+    node.COMBINER = CfgNode()
+    node.COMBINER.TYPE = "Sum"
+    node.COMBINER.ARGS = CfgNode(new_allowed=True)
+    node.TERMS = "task"
+    node.TERM_PATTERNS = CfgNode(new_allowed=True)  # yacs lets no key be a name or a node
+    node.EXTRA = "add"
+    node.ON_NONFINITE = "raise"
+    node.NUMBERED_DRAWS = False
+    node.HELD_OUT = ()
+    node.HELD_OUT_BATCHES = 1
+    cfg.LOSSWEAVE = node
+    return cfg
+
+
+def combination_options(cfg: CfgNode) -> tuple[str, dict[str, Any]]:
+    """The base detector's name and the arguments of ``combine_losses`` that a config asks for.
+
+    Raises:
+        LossweaveError: there is no ``LOSSWEAVE`` node, or it names no known detector.
+    """
+    if "LOSSWEAVE" not in cfg:
+        raise LossweaveError(
+            "the config has no LOSSWEAVE node; call lossweave.detectron2.add_lossweave_config(cfg)"
+        )
+    node = cfg.LOSSWEAVE
+    base = node.BASE_DETECTOR
+    known = [name for name, _ in META_ARCH_REGISTRY if name != _META]
+    if base not in known:
+        near = get_close_matches(base, known, n=3)
+        words = f"did you mean {' or '.join(map(repr, near))}?" if near else ", ".join(known)
+        raise LossweaveError(
+            f"LOSSWEAVE.BASE_DETECTOR={base!r} is no meta-architecture; "
+            + (words if near else f"there are {words}")
+        )
+    return base, {
+        "combiner": {"type": node.COMBINER.TYPE, **_plain(node.COMBINER.ARGS)},
+        "terms": _plain(node.TERM_PATTERNS) or node.TERMS,
+        "extra": node.EXTRA,
+        "on_nonfinite": node.ON_NONFINITE,
+    }
+
+
+def _plain(value: Any) -> Any:
+    """A node as an ordinary dict, and so on inside."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+# ------------------------------------------------------------------------------- reading
+
+
+class _ZooNode(CfgNode):
+    """Opens ``detectron2://PATH`` among the configs of the model zoo, as a base, too."""
+
+    @classmethod
+    def _open_cfg(cls, filename: str) -> Any:
+        _, zoo, name = filename.partition(_ZOO)
+        if zoo:  # a base is looked for beside the config that names it
+            filename = resolve_config(_ZOO + _normal(name))
+        return PathManager.open(filename, "r")
+
+
+def _normal(name: str) -> str:
+    """``a/../b`` as ``b``: bases of the zoo's own configs are relative."""
+    parts: list[str] = []
+    for part in name.split("/"):
+        if part == ".." and parts:
+            parts.pop()
+        else:
+            parts.append(part)
+    return "/".join(parts)
+
+
+def load_config(name: str, options: Sequence[str] = ()) -> Any:
+    """Read a yaml config or a LazyConfig, with overrides merged into it.
+
+    Args:
+        name: a path, ``lossweave::PATH``, or a name of the model zoo with or without
+            ``detectron2://``; a yaml config's ``_BASE_`` may be ``detectron2://PATH``, too.
+        options: KEY=VALUE words; values as Detectron2 reads them.
+
+    Returns:
+        A CfgNode with a ``LOSSWEAVE`` node, or a LazyConfig's DictConfig.
+
+    Raises:
+        LossweaveError: there is no such config, it is not readable, or an override does not fit.
+    """
+    path = resolve_config(name)
+    bad = [word for word in options if "=" not in word]
+    if bad:
+        raise LossweaveError(f"--cfg-options: {bad[0]!r} should be KEY=VALUE")
+    try:
+        if path.endswith(".py"):
+            return LazyConfig.apply_overrides(LazyConfig.load(path), list(options))
+        return _load_yaml(path, options)
+    except LossweaveError:
+        raise
+    except Exception as error:  # yaml, yacs, hydra and omegaconf each have their own kinds
+        what = str(error).strip().split("\n")[0]
+        raise LossweaveError(f"{name}: {what or type(error).__name__}") from error
+
+
+def _load_yaml(path: str, options: Sequence[str]) -> CfgNode:
+    cfg = add_lossweave_config(get_cfg())
+    loaded = CfgNode(_ZooNode.load_yaml_with_base(path, allow_unsafe=True))
+    version = loaded.get("VERSION", cfg.VERSION)
+    if version != cfg.VERSION:
+        raise LossweaveError(f"{path} is of version {version}; Detectron2's is {cfg.VERSION}")
+    cfg.merge_from_other_cfg(loaded)
+    words = [part for option in options for part in option.split("=", 1)]
+    cfg.merge_from_list(words)
+    return cfg
+
+
+# ------------------------------------------------------------------- what the tools change
+
+
+def with_combiner(
+    cfg: Any,
+    combiner: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    terms: Any = None,
+) -> Any:
+    """Combine the losses of any config's model, or change how they are combined. In place.
+
+    Args:
+        cfg: a yaml config's node or a LazyConfig with a ``model``.
+        combiner: the combiner's name; None leaves the config's own.
+        options: the combiner's arguments.
+        terms: 'task', 'head' or a dict of patterns; None leaves the config's own.
+
+    Raises:
+        LossweaveError: an unknown combiner or argument, options without a combiner, or a
+            config without a model.
+    """
+    change = _change_yaml if isinstance(cfg, CfgNode) else _change_lazy
+    return host_configs.with_combiner(cfg, change, combiner, options, terms)
+
+
+def _change_yaml(
+    cfg: CfgNode, combiner: str | None, options: Mapping[str, Any], terms: Any
+) -> dict[str, Any] | None:
+    wrapped = cfg.MODEL.META_ARCHITECTURE == _META
+    if combiner is None and terms is None and not wrapped:
+        return None
+    node = cfg.LOSSWEAVE
+    if not wrapped:
+        node.BASE_DETECTOR = cfg.MODEL.META_ARCHITECTURE
+        cfg.MODEL.META_ARCHITECTURE = _META
+    if combiner is not None:
+        # Replaced as a whole: arguments of the config's combiner mean nothing to another.
+        node.COMBINER.TYPE = combiner
+        node.COMBINER.ARGS = _node(options)
+    if isinstance(terms, str):
+        node.TERMS, node.TERM_PATTERNS = terms, _node({})
+    elif terms is not None:
+        node.TERM_PATTERNS = _node(terms)
+    return combination_options(cfg)[1]
+
+
+def _node(values: Mapping[str, Any]) -> CfgNode:
+    node = CfgNode(new_allowed=True)
+    for key, value in values.items():
+        node[key] = _node(value) if isinstance(value, Mapping) else value
+    return node
+
+
+def _change_lazy(
+    cfg: DictConfig, combiner: str | None, options: Mapping[str, Any], terms: Any
+) -> dict[str, Any] | None:
+    host_configs.refuse_no_model(cfg)
+    wrapped = is_combined(cfg.model)
+    if combiner is None and terms is None and not wrapped:
+        return None
+    if not wrapped:
+        cfg.model = LazyCall(combine_losses)(model=cfg.model)
+    if combiner is not None:
+        cfg.model.combiner = {"type": combiner, **options}
+    if terms is not None:
+        cfg.model.terms = terms
+    given = {key: cfg.model[key] for key in cfg.model if key not in ("model", "_target_")}
+    made: Any = given.get("combiner")
+    if OmegaConf.is_config(made) and "_target_" in made:  # L(PCGrad)(...)
+        given.pop("combiner")
+    return {
+        key: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        for key, value in given.items()
+    }
+
+
+def is_combined(model: Any) -> bool:
+    """Whether a LazyConfig's model is wrapped by :func:`lossweave.detectron2.combine_losses`."""
+    target = model.get("_target_")
+    name = f"{combine_losses.__module__}.{combine_losses.__name__}"
+    return target is combine_losses or target in (name, "lossweave.detectron2.combine_losses")
+
+
+def with_exact_resume(cfg: Any) -> Any:
+    """Give any config numbered draws, so that it resumes exactly at any iteration. In place.
+
+    Raises:
+        LossweaveError: a LazyConfig whose training loader is not Detectron2's.
+    """
+    if isinstance(cfg, CfgNode):
+        cfg.LOSSWEAVE.NUMBERED_DRAWS = True
+        return cfg
+    stock, ours = build_detection_train_loader, build_numbered_train_loader
+    target = cfg.dataloader.train.get("_target_")
+    named = getattr(target, "__name__", str(target).split(".")[-1])
+    if named == stock.__name__:
+        cfg.dataloader.train._target_ = ours
+        cfg.dataloader.train.seed = max(0, cfg.train.get("seed", 0) or 0)
+    elif named != ours.__name__:
+        raise LossweaveError(
+            f"--exact-resume knows no counterpart of the training loader {named!r}"
+        )
+    return cfg
+
+
+def combiner_label(cfg: Any) -> str:
+    """The name of the config's combiner, 'stock' where it has none."""
+    if isinstance(cfg, CfgNode):
+        combined = cfg.MODEL.META_ARCHITECTURE == _META
+        return cfg.LOSSWEAVE.COMBINER.TYPE if combined else "stock"
+    if not is_combined(cfg.model):
+        return "stock"
+    combiner = cfg.model.get("combiner", "Sum")
+    if isinstance(combiner, str):
+        return combiner
+    target = combiner.get("type") or combiner.get("_target_")
+    return getattr(target, "__name__", str(target).split(".")[-1])
+
+
+def default_work_dir(cfg: Any, config: str) -> str:
+    """The config's own output directory, else ``work_dirs/<config>_<combiner>``."""
+    own = cfg.OUTPUT_DIR if isinstance(cfg, CfgNode) else cfg.train.output_dir
+    if str(Path(own)) not in _UNSET:
+        return own
+    return host_configs.default_work_dir(config, combiner_label(cfg))
+
+
+def refuse_other_checkpoints(cfg: Any, work_dir: str) -> None:
+    """Refuse a work directory that holds checkpoints of a different config.
+
+    Raises:
+        LossweaveError: naming the directory and what to do.
+    """
+
+    def same(folder: Path) -> bool:
+        dumped = folder / "config.yaml"
+        return dumped.is_file() and _text(cfg) == dumped.read_text()
+
+    host_configs.refuse_other_checkpoints(work_dir, same)
+
+
+def _text(cfg: Any) -> str:
+    """What Detectron2 writes as ``config.yaml``."""
+    if isinstance(cfg, CfgNode):
+        return cfg.dump()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "config.yaml"
+        LazyConfig.save(cfg, str(path))
+        return path.read_text() if path.is_file() else ""

@@ -1,0 +1,1 @@
+"""Networks that Detectron2 lacks."""

@@ -1,0 +1,1 @@
+"""Staged training of Detectron2's R-CNN detectors."""

@@ -1,0 +1,143 @@
+"""What the tools do to a config: find it, wrap its model, choose its work directory."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from lossweave.errors import LossweaveError
+from lossweave.host import configs as host_configs
+from lossweave.host.paths import resolve_config
+
+__all__ = [
+    "combiner_label",
+    "default_work_dir",
+    "load_config",
+    "refuse_other_checkpoints",
+    "with_combiner",
+    "with_exact_resume",
+]
+
+_TYPE = "lossweave.CombinedLossDetector"
+#: What of a model's config says how its losses are combined.
+_COMBINED = ("combiner", "terms", "extra", "on_nonfinite")
+#: What may differ between a run and its continuation.
+_FREE = ("work_dir", "resume", "load_from", "launcher", "custom_hooks", "visualizer")
+
+
+def load_config(name: str, options: Mapping[str, Any] | None = None) -> Config:
+    """Read a config by path or ``package::path``, with ``--cfg-options`` merged into it.
+
+    Raises:
+        LossweaveError: there is no such config.
+    """
+    cfg = Config.fromfile(resolve_config(name))
+    if options:
+        cfg.merge_from_dict(dict(options))
+    return cfg
+
+
+def with_combiner(
+    cfg: Config,
+    combiner: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    terms: Any = None,
+) -> Config:
+    """Wrap the model of any MMDetection config, or change what wraps it already. In place.
+
+    Args:
+        cfg: a config with a ``model``.
+        combiner: the combiner's name; None leaves the config's own.
+        options: the combiner's arguments.
+        terms: 'task', 'head' or a dict of patterns; None leaves the config's own.
+
+    Raises:
+        LossweaveError: an unknown combiner or argument, options without a combiner, or a
+            config without a model.
+    """
+    return host_configs.with_combiner(cfg, _change, combiner, options, terms)
+
+
+def _change(
+    cfg: Config, combiner: str | None, options: Mapping[str, Any], terms: Any
+) -> dict[str, Any] | None:
+    host_configs.refuse_no_model(cfg)
+    model = cfg.model
+    wrapped = model.get("type") == _TYPE
+    if combiner is None and terms is None and not wrapped:
+        return None
+    if not wrapped:
+        model.base_detector = model.type
+        model.type = _TYPE
+    if combiner is not None:
+        # Replaced as a whole: arguments of the config's combiner mean nothing to another.
+        model.pop("combiner", None)
+        model.combiner = dict(type=combiner, **options)
+    if terms is not None:
+        model.pop("terms", None)
+        model.terms = terms
+    hooks = cfg.setdefault("default_hooks", {})
+    hooks.setdefault("lossweave", dict(type="lossweave.CombinerHook"))
+    return {key: model[key] for key in _COMBINED if key in model}
+
+
+def with_exact_resume(cfg: Config) -> Config:
+    """Give any config numbered draws and the loops that resume at any iteration. In place.
+
+    Raises:
+        LossweaveError: the config has no training loop of MMEngine's.
+    """
+    loop = cfg.train_cfg.get("type") or (
+        "EpochBasedTrainLoop" if cfg.train_cfg.get("by_epoch", True) else "IterBasedTrainLoop"
+    )
+    name = str(loop).split(".")[-1]
+    if name not in ("EpochBasedTrainLoop", "IterBasedTrainLoop"):
+        raise LossweaveError(f"--exact-resume knows no counterpart of the training loop {loop!r}")
+    cfg.train_cfg.pop("by_epoch", None)
+    cfg.train_cfg.type = f"lossweave.{name}"
+    base = cfg.train_dataloader.get("batch_sampler")
+    if base is None or base.get("type") != "lossweave.SeededBatchSampler":
+        sampler: dict[str, Any] = dict(type="lossweave.SeededBatchSampler")
+        if base is not None:
+            sampler["base"] = base.to_dict() if hasattr(base, "to_dict") else dict(base)
+        cfg.train_dataloader.batch_sampler = sampler
+    return cfg
+
+
+def combiner_label(cfg: Config) -> str:
+    """The name of the config's combiner, 'stock' where it has none."""
+    if cfg.get("model", {}).get("type") != _TYPE:
+        return "stock"
+    combiner = cfg.model.get("combiner", "Sum")
+    return str(combiner if isinstance(combiner, str) else combiner.get("type"))
+
+
+def default_work_dir(cfg: Config, config: str) -> str:
+    """``work_dirs/<config>_<combiner>``, so that runs with other combiners stay apart."""
+    return host_configs.default_work_dir(config, combiner_label(cfg))
+
+
+def refuse_other_checkpoints(cfg: Config, work_dir: str) -> None:
+    """Refuse a work directory that holds checkpoints of a different config.
+
+    Raises:
+        LossweaveError: naming the directory and what to do.
+    """
+
+    def same(folder: Path) -> bool:
+        own = _essence(cfg)
+        return any(_essence(Config.fromfile(str(path))) == own for path in folder.glob("*.py"))
+
+    host_configs.refuse_other_checkpoints(work_dir, same)
+
+
+def _essence(cfg: Config) -> str:
+    content = Config({k: v for k, v in cfg.to_dict().items() if k not in _FREE})
+    return repr(_sorted(content.to_dict()))
+
+
+def _sorted(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _sorted(value[k]) for k in sorted(value, key=str)}
+    return [_sorted(v) for v in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,1 @@
+"""Networks that MMDetection lacks or that are mended here."""

@@ -1,0 +1,1 @@
+"""Staged training of MMDetection's two-stage detectors."""

@@ -1,0 +1,1 @@
+"""Faster R-CNN in four steps against joint training."""

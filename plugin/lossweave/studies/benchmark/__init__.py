@@ -1,0 +1,1 @@
+"""The cost of combiners and boundaries beside the stock training step."""

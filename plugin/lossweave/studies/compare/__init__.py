@@ -1,0 +1,1 @@
+"""Combiners beside a tuned sum."""

@@ -1,0 +1,1 @@
+"""Two trainings on the demo data, side by side."""

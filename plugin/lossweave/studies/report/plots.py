@@ -1,0 +1,259 @@
+"""Figures: terms and weights over time, all methods in one; scores by seed; plain lines."""
+
+from collections.abc import Mapping, Sequence
+from math import ceil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from lossweave.studies.runs.record import RunRecord, Series
+
+if TYPE_CHECKING:
+    from lossweave.studies.runs.training import Score
+
+__all__ = ["COLORS", "plot_history", "plot_lines", "plot_scores", "plot_short_runs"]
+
+#: Okabe and Ito's palette, told apart with any kind of colour vision.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_DASHES = ("-", "--", "-.", ":")
+
+_TITLES = {"value": "The terms over time", "weight": "The weights over time"}
+_AXES = {"value": "raw loss", "weight": "weight in the gradient"}
+
+
+def plot_history(
+    runs: Sequence[RunRecord],
+    quantity: Literal["value", "weight"],
+    path: str | Path,
+    title: str | None = None,
+) -> Path:
+    """Plot every term's value, or weight, over the iterations: a panel a term, a line a run.
+
+    Args:
+        runs: trainings to compare; terms are those of the first.
+        quantity: 'value' for the terms (log axis), 'weight' for their weights.
+        path: the PNG to write.
+        title: None means a standing title.
+
+    Returns:
+        The path.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    terms = list(runs[0].terms)
+    columns = min(len(terms), 2)
+    rows = ceil(len(terms) / columns)
+    figure = Figure(figsize=(4.6 * columns, 0.9 + 3.1 * rows), layout="constrained")
+    FigureCanvasAgg(figure)  # no display and no global state: safe inside a training
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=True).flatten()
+    for panel, term in zip(panels, terms, strict=False):
+        found = [
+            (run.combiner, getattr(run.terms[term], quantity)) for run in runs if term in run.terms
+        ]
+        _draw(panel, found, quantity)
+        panel.set_title(term, fontsize=12, fontweight="bold", loc="left")
+    for panel in panels[len(terms) :]:
+        panel.set_visible(False)
+    for place, panel in enumerate(panels[: len(terms)]):
+        if place % columns == 0:
+            panel.set_ylabel(_AXES[quantity])
+        if place + columns >= len(terms):
+            panel.set_xlabel("iteration")
+            panel.tick_params(labelbottom=True)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.suptitle(title or _TITLES[quantity], fontsize=13)
+    # As many columns as long names leave room for.
+    columns = max(1, min(len(labels), 4, 110 // (8 + max(map(len, labels), default=0))))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    return Path(path)
+
+
+def _draw(panel: Any, found: Sequence[tuple[str, Series]], quantity: str) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
+    everything = [value for _, series in found for value in series.values]
+    positive = [value for value in everything if value > 0]
+    wide = bool(positive) and len(positive) == len(everything)
+    if quantity == "weight":  # a constant weight reads best on a plain axis from 0
+        wide = wide and max(positive) > 20 * min(positive)
+    for place, (name, series) in enumerate(found):
+        color = COLORS[place % len(COLORS)]
+        dashes = _DASHES[place // len(COLORS) % len(_DASHES)]
+        few = len(series.steps) < 30
+        panel.plot(
+            series.steps,
+            series.values,
+            color=color,
+            linestyle=dashes,
+            linewidth=1.8,
+            label=name,
+            marker="o" if few else None,
+            markersize=3,
+        )
+    _label_ends(panel, found, log=wide)
+    panel.grid(True, which="major", color="0.88", linewidth=0.8)
+    panel.spines[["top", "right"]].set_visible(False)
+    if wide:
+        panel.set_yscale("log")
+        # Losses often stay within one decade, where powers of ten alone would label nothing.
+        panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 3.0, 5.0)))
+        panel.yaxis.set_major_formatter(ScalarFormatter())
+        panel.yaxis.set_minor_formatter(NullFormatter())
+    elif quantity == "weight" and everything:
+        panel.set_ylim(min(0.0, 1.1 * min(everything)), 1.1 * max(*everything, 0.1))
+
+
+def _label_ends(panel: Any, found: Sequence[tuple[str, Series]], log: bool) -> None:
+    """Write the final values beside the lines' ends, apart where they lie close together."""
+    ends = [
+        (series.last, COLORS[place % len(COLORS)], series.steps[-1])
+        for place, (_, series) in enumerate(found)
+        if series.values
+    ]
+    ends.sort(key=lambda end: end[0])
+    for rank, (value, color, step) in enumerate(ends):
+        below = rank == 0 and len(ends) > 1
+        panel.annotate(
+            f"{value:.3g}",
+            (step, value),
+            xytext=(5, -7 if below else 3),
+            textcoords="offset points",
+            color=color,
+            fontsize=9,
+            fontweight="bold",
+            annotation_clip=False,
+        )
+
+
+def plot_scores(
+    scores: Sequence["Score"], tuned: str, path: str | Path, mark: str = "tuned"
+) -> Path:
+    """AP on the test split: a dot per seed, a line at the mean, methods from best to worst.
+
+    Args:
+        scores: the finished trainings; where they have learning rates, one per method.
+        tuned: the label of the tuned sum, or of another reference, which is marked.
+        path: the picture to write.
+        mark: what is written beside that label.
+    """
+    by_method: dict[str, list[float]] = {}
+    for score in scores:
+        by_method.setdefault(score.method, []).append(score.test)
+    order = sorted(by_method, key=lambda label: sum(by_method[label]) / len(by_method[label]))
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 0.42 * len(order) + 1.4), layout="constrained")
+    axes = figure.subplots()
+    for row, label in enumerate(order):
+        values = by_method[label]
+        colour = COLORS[1] if label == tuned else COLORS[0]
+        axes.plot(values, [row] * len(values), "o", color=colour, alpha=0.7, markersize=6)
+        mean = sum(values) / len(values)
+        axes.plot([mean, mean], [row - 0.3, row + 0.3], color=colour, linewidth=2.5)
+        if label == tuned:
+            axes.axvline(mean, color=colour, linewidth=0.8, linestyle=":")
+    rates = {score.method: score.rate for score in scores if score.rate is not None}
+    names = [
+        f"{label}{f', lr {rates[label]:g}' if label in rates else ''}"
+        f"{f' ({mark})' if label == tuned else ''}"
+        for label in order
+    ]
+    axes.set_yticks(range(len(order)), names, fontsize=9)
+    axes.set_xlabel("AP on the test split")
+    axes.grid(axis="x", color="#dddddd")
+    axes.set_axisbelow(True)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    figure.savefig(path, dpi=120)
+    return Path(path)
+
+
+def plot_lines(
+    lines: Mapping[str, Mapping[int, float]], path: str | Path, title: str, across: str, up: str
+) -> Path:
+    """Plot a line per name.
+
+    Args:
+        lines: by name, values by place on the horizontal axis.
+        path: the PNG to write.
+        title: above it.
+        across: what the horizontal axis shows.
+        up: what the vertical axis shows.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for place, (name, points) in enumerate(lines.items()):
+        dashes = _DASHES[place // len(COLORS) % len(_DASHES)]
+        axes.plot(
+            list(points),
+            list(points.values()),
+            color=COLORS[place % len(COLORS)],
+            linestyle=dashes,
+            linewidth=1.8,
+            label=name,
+        )
+    axes.set(title=title, xlabel=across, ylabel=up)
+    axes.set_ylim(bottom=0)
+    axes.grid(True, color="0.88", linewidth=0.8)
+    axes.spines[["top", "right"]].set_visible(False)
+    if lines:
+        figure.legend(loc="outside lower center", ncols=2, fontsize=9)
+    figure.savefig(path, dpi=110)
+    return Path(path)
+
+
+def plot_short_runs(
+    curves: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]], path: str | Path
+) -> Path:
+    """Every term over the iterations, smoothed: a row a detector, a column a term, a line a run.
+
+    Args:
+        curves: by detector, combiner and term, every iteration's raw value.
+        path: the picture to write.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    terms = list(dict.fromkeys(t for runs in curves.values() for run in runs.values() for t in run))
+    names = list(dict.fromkeys(name for runs in curves.values() for name in runs))
+    figure = Figure(figsize=(5.0 * len(terms), 0.9 + 2.8 * len(curves)), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(len(curves), len(terms), squeeze=False)
+    lines: dict[str, Any] = {}
+    for (detector, runs), row in zip(curves.items(), panels, strict=True):
+        for term, panel in zip(terms, row, strict=True):
+            for name, run in runs.items():
+                if term not in run:
+                    continue
+                place = names.index(name)
+                values = _running_means(run[term], max(1, len(run[term]) // 10))
+                (lines[name],) = panel.plot(
+                    range(len(run[term]) - len(values) + 1, len(run[term]) + 1),
+                    values,
+                    color=COLORS[place % len(COLORS)],
+                    linestyle=_DASHES[place // len(COLORS) % len(_DASHES)],
+                    linewidth=1.4,
+                )
+            panel.set_title(f"{detector}: {term}", fontsize=11, fontweight="bold", loc="left")
+            panel.set_ylabel("raw loss, running mean")
+            panel.set_ylim(bottom=0)
+            panel.grid(True, color="0.88", linewidth=0.8)
+            panel.spines[["top", "right"]].set_visible(False)
+    for panel in panels[-1]:
+        panel.set_xlabel("iteration")
+    figure.legend(
+        list(lines.values()), list(lines), loc="outside lower center", ncols=min(len(lines), 5)
+    )
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    return Path(path)
+
+
+def _running_means(values: Sequence[float], window: int) -> list[float]:
+    """Means of every ``window`` values that follow each other."""
+    return [sum(values[i : i + window]) / window for i in range(len(values) - window + 1)]

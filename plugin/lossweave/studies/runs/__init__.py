@@ -1,0 +1,1 @@
+"""Trainings that studies start, and the records that they leave."""

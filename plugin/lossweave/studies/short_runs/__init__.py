@@ -1,0 +1,1 @@
+"""Every combiner of gradients for a short run."""

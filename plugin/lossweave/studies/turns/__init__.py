@@ -1,0 +1,1 @@
+"""Terms taking turns beside the sum."""

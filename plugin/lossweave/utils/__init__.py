@@ -1,0 +1,1 @@
+"""Files, ranks, and where a number comes from."""

@@ -1,0 +1,1 @@
+"""What several tests share: toys, cases, references; imported as ``helpers.NAME``."""
