@@ -106,9 +106,9 @@ def test_wrong_arguments(arguments: dict[str, Any], message: str) -> None:
 
 
 def test_wrong_words_are_refused_without_a_config_too() -> None:
-    with pytest.raises(LossweaveError, match="unit='step' should be 'update' or 'epoch'"):
+    with pytest.raises(LossweaveError, match="unit='step' should be one of 'update', 'epoch'"):
         Alternating(unit="step")  # type: ignore[arg-type]
-    with pytest.raises(LossweaveError, match="inactive='drop' should be 'hold' or 'zero'"):
+    with pytest.raises(LossweaveError, match="inactive='drop' should be one of 'hold', 'zero'"):
         Alternating(inactive="drop")  # type: ignore[arg-type]
 
 

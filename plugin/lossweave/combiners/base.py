@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lossweave.errors import LossweaveError
 from lossweave.progress import Progress
+from lossweave.utils.fields import Checked
 
 __all__ = ["Combined", "Combiner"]
 
@@ -25,7 +26,7 @@ class Combined(NamedTuple):
     weights: Tensor
 
 
-class Combiner(nn.Module):
+class Combiner(nn.Module, metaclass=Checked):
     r"""Turns the K loss terms of one training iteration into one scalar.
 
     A subclass states its formula in :meth:`value`; the weights :math:`w_k = \partial f /
@@ -70,6 +71,9 @@ class Combiner(nn.Module):
     held_out_interval: int = 0
     terms: tuple[str, ...] = ()
     progress: Progress = Progress()
+
+    def __init__(self) -> None:
+        super().__init__()
 
     @property
     def needs_hook(self) -> bool:
