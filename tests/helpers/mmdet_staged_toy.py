@@ -40,7 +40,7 @@ def alternating_config(data: Path, work_dir: Path, **overrides: Any) -> Config:
         cfg[f"{split}_cfg"] = dict(type=f"{split.capitalize()}Loop")
     cfg.model.test_cfg.rcnn.score_thr = 0.0  # an untrained detector detects something, too
     cfg.model.test_cfg.rpn.max_per_img = 40
-    cfg.runner_type = "lossweave.AlternatingRunner"
+    cfg.runner_type = "lossweave.StagedRunner"
     budget = dict(iterations=3, batch_size=2, lr=0.01, drops=[2])
     cfg.schedule = dict(type="four_step", rpn=budget, rcnn=budget, joint=budget)
     cfg.proposals = dict(max_per_img=60, min_bbox_size=4)

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from lossweave.errors import LossweaveError
-from lossweave.staged import proposal_file as proposals
-from lossweave.staged.proposal_file import PassWriters, ProposalFile, ProposalWriter, fingerprint
+from lossweave.staged import proposal_writer
+from lossweave.staged.proposal_file import ProposalFile, fingerprint
+from lossweave.staged.proposal_writer import PassWriters, ProposalWriter
 
 
 def _fill(writer: ProposalWriter, images: int = 3, order: int = 1) -> ProposalWriter:
@@ -145,7 +146,7 @@ def test_a_pass_leaves_what_it_has(tmp_path: Path, monkeypatch) -> None:
     assert [len(found[name]) for name in targets] == [7, 7] and found["a"].seconds > left > 0
     assert len(found["a"]["6"][0]) == 4 and len(found["b"]["6"][0]) == 2
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.npz", "b.npz"]
-    monkeypatch.setattr(proposals, "_KEEP_EVERY", 0.0)
+    monkeypatch.setattr(proposal_writer, "_KEEP_EVERY", 0.0)
     _pass_over(
         PassWriters({"c": (tmp_path / "c.npz", None), "d": (tmp_path / "d.npz", None)}, "k"),
         range(3),

@@ -9,7 +9,7 @@
 # Result:  AP 0.490, AP50 0.847 on test after step 4; joint AP 0.547, AP50 0.879 (means of 3 seeds)
 _base_ = '../demo/_base_/faster-rcnn_efficientnet-lite0.py'
 
-runner_type = 'lossweave.AlternatingRunner'
+runner_type = 'lossweave.StagedRunner'
 
 # The paper's numbers divided by 200, with 4 times its images a step: 80k x 1, 40k x 2, 80k x 1
 # and 40k x 2 images against 70k x 2 become 400 x 4, 200 x 8, 400 x 4 and 200 x 8 against 350 x 8.

@@ -9,7 +9,7 @@
 #          3 and 4 over two separate networks is 0.4 AP (33.9 -> 34.3, table 5)
 _base_ = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
 
-runner_type = 'lossweave.AlternatingRunner'
+runner_type = 'lossweave.StagedRunner'
 # Joint is the 1x schedule, 90k steps of 16 images. Every stage has 4/7 of its images, as in the
 # paper (80k against 70k x 2 images), and learning rates that fall at the same shares of a stage.
 schedule = dict(

@@ -11,7 +11,7 @@
 #          anchors are centred as MMDetection does it
 _base_ = 'mmdet::_base_/default_runtime.py'
 
-runner_type = 'lossweave.AlternatingRunner'
+runner_type = 'lossweave.StagedRunner'
 schedule = dict(
     type='four_step',
     rpn=dict(iterations=80000, batch_size=1, lr=1e-3, drops=[60000]),

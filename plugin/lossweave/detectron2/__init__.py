@@ -8,14 +8,14 @@ from lossweave.detectron2.detector import CombinedLossMixin, combine_losses, com
 from lossweave.detectron2.draws import NumberedLoader, build_numbered_train_loader
 from lossweave.detectron2.hook import CombinerHook
 from lossweave.detectron2.lazy import SaveOnInterruptHook, Trainer
-from lossweave.detectron2.staged.training import AlternatingTraining
+from lossweave.detectron2.staged.training import StagedAdapter
 
 __all__ = [
-    "AlternatingTraining",
     "CombinedLossMixin",
     "CombinerHook",
     "NumberedLoader",
     "SaveOnInterruptHook",
+    "StagedAdapter",
     "Trainer",
     "add_lossweave_config",
     "build_numbered_train_loader",

@@ -17,13 +17,12 @@ from lossweave.mmdet.staged.hooks import (
     TrainableOptimWrapperConstructor,
 )
 from lossweave.mmdet.staged.network import StageDetector
-from lossweave.mmdet.staged.training import AlternatingRunner
+from lossweave.mmdet.staged.training import StagedRunner
 from lossweave.mmdet.staged.transforms import LoadFixedProposals
 from lossweave.mmdet.weight_sample import WeightSampleHook
 
 __all__ = [
     "VGG",
-    "AlternatingRunner",
     "CombinedLossDetector",
     "CombinedLossMixin",
     "CombinerHook",
@@ -37,6 +36,7 @@ __all__ = [
     "SeededBatchSampler",
     "StageDetector",
     "StageRecordHook",
+    "StagedRunner",
     "TrainableOptimWrapperConstructor",
     "VGGBBoxHead",
     "WeightSampleHook",

@@ -4,7 +4,8 @@ from lossweave.staged.four_step import build_schedule, four_step, joint
 from lossweave.staged.freezing import FrozenGuard, drop_frozen, freeze
 from lossweave.staged.measure import StageMeasure
 from lossweave.staged.plan import Plan
-from lossweave.staged.proposal_file import ProposalFile, ProposalWriter
+from lossweave.staged.proposal_file import ProposalFile
+from lossweave.staged.proposal_writer import ProposalWriter
 from lossweave.staged.recall import average_recall
 from lossweave.staged.record import (
     CurvePoint,

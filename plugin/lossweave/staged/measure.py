@@ -18,7 +18,7 @@ __all__ = ["StageMeasure", "peak_memory", "reset_peak_memory"]
 class StageMeasure:
     """Measures a stage; its state goes into the checkpoint, so sessions add up.
 
-    An iteration's time is what passes from :meth:`go_on` to :meth:`tick`. What a crash threw
+    An iteration's time is what passes from :meth:`resume_clock` to :meth:`tick`. What a crash threw
     away does not count, since the state is that of the checkpoint.
 
     Args:
@@ -54,9 +54,9 @@ class StageMeasure:
             self.record.started = time.time()
         reset_peak_memory()
         self._begun = True
-        self.go_on()
+        self.resume_clock()
 
-    def go_on(self) -> None:
+    def resume_clock(self) -> None:
         """The next iteration begins now."""
         self._mark = time.perf_counter()
 

@@ -28,7 +28,7 @@ def overlaps(one: np.ndarray, two: np.ndarray) -> np.ndarray:
 
 
 def average_recall(
-    objects: Mapping[str, np.ndarray],
+    ground_truth: Mapping[str, np.ndarray],
     proposals: Mapping[str, np.ndarray],
     counts: Sequence[int] = (100, 300, 1000),
     thresholds: Sequence[float] = IOU_THRESHOLDS,
@@ -39,7 +39,7 @@ def average_recall(
     are made by falling overlap. Classes and sizes of objects do not count.
 
     Args:
-        objects: by image, (m, 4) boxes.
+        ground_truth: by image, (m, 4) boxes of its objects.
         proposals: by image, (n, 4) boxes, best first; images without any may be left out.
         counts: the n's.
         thresholds: of the overlap.
@@ -61,7 +61,7 @@ def average_recall(
             _matched(
                 overlaps(boxes.astype(float), proposals.get(image, none)[:count].astype(float))
             )
-            for image, boxes in objects.items()
+            for image, boxes in ground_truth.items()
             if len(boxes)
         ]
         values = np.concatenate(matched) if matched else np.zeros(0)

@@ -5,7 +5,7 @@ from typing import Any
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["average_", "gather_objects", "rank", "sum_", "world_size"]
+__all__ = ["average_", "barrier", "gather_objects", "rank", "sum_", "world_size"]
 
 
 def world_size() -> int:
@@ -16,6 +16,12 @@ def world_size() -> int:
 def rank() -> int:
     """This process's number (0 without a process group)."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def barrier() -> None:
+    """Wait until every process has come here (nothing without a process group)."""
+    if world_size() > 1:
+        dist.barrier()
 
 
 def sum_(tensor: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from lossweave.detectron2.configs import load_config
 from lossweave.detectron2.lazy import evaluate_lazy
 from lossweave.detectron2.staged import proposals
 from lossweave.detectron2.staged.configs import stage_config
-from lossweave.detectron2.staged.training import AlternatingTraining, train_stages
+from lossweave.detectron2.staged.training import StagedAdapter, train_stages
 from lossweave.errors import LossweaveError
 from lossweave.staged import TrainingRecord
 from lossweave.staged.proposal_file import ProposalFile
@@ -96,8 +96,8 @@ def whole(config: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     return work_dir, _train(config, work_dir)
 
 
-def _staged(config: str, work_dir: Path, *options: str) -> AlternatingTraining:
-    return AlternatingTraining(load_config(config, [f"train.output_dir={work_dir}", *options]))
+def _staged(config: str, work_dir: Path, *options: str) -> StagedAdapter:
+    return StagedAdapter(load_config(config, [f"train.output_dir={work_dir}", *options]))
 
 
 # ------------------------------------------------------------------------------ the result
@@ -174,7 +174,7 @@ def test_a_frozen_part_has_no_graph(whole, config: str) -> None:
     work_dir, _ = whole
     staged = _staged(config, work_dir)
     for name, frozen in (("rpn1", False), ("rpn2", True)):
-        cfg = stage_config(staged.cfg, staged.schedule[name], Path("none"), None, 1, 0)
+        cfg = stage_config(staged.cfg, staged.plan.schedule[name], Path("none"), None, 1, 0)
         model = instantiate(cfg.model).train()
         assert isinstance(model, ProposalNetwork)
         features = model.backbone(torch.randn(1, 3, 64, 64))
@@ -282,7 +282,7 @@ def test_proposals_follow_the_image(whole, config: str) -> None:
     work_dir, _ = whole
     file = work_dir / "rpn1/proposals.npz"
     staged = _staged(config, work_dir)
-    cfg = stage_config(staged.cfg, staged.schedule["rcnn1"], Path("none"), file, 60, 0)
+    cfg = stage_config(staged.cfg, staged.plan.schedule["rcnn1"], Path("none"), file, 60, 0)
     mapper = instantiate(cfg.dataloader.train.mapper)
     entries = [e for e in get_detection_dataset_dicts(DATA) if len(e["annotations"]) == 1]
     # Not in the middle, so that the object tells which way round the image is.

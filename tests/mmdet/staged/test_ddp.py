@@ -12,7 +12,7 @@ from mmengine.registry import MODELS, init_default_scope
 
 from lossweave.mmdet.staged.configs import proposal_loader, stage_model
 from lossweave.mmdet.staged.proposals import proposal_pass
-from lossweave.mmdet.staged.training import AlternatingRunner
+from lossweave.mmdet.staged.training import StagedAdapter
 from lossweave.staged import TrainingRecord
 from lossweave.staged.proposal_file import ProposalFile
 
@@ -49,8 +49,8 @@ def test_two_processes(data: Path, tmp_path: Path) -> None:
     cfg = alternating_config(data, tmp_path / "alone")
     init_default_scope("mmdet")
     stage = record.stages[0]
-    runner = AlternatingRunner(cfg)
-    network = MODELS.build(stage_model(cfg, runner.schedule[stage.name]))
+    runner = StagedAdapter(cfg)
+    network = MODELS.build(stage_model(cfg, runner.plan.schedule[stage.name]))
     network.load_state_dict(weights(work_dir / "rpn1/final.pth"))
     targets = {"train": (tmp_path / "alone.npz", runner.plan.proposals)}
     alone = proposal_pass(network, proposal_loader(cfg, "train"), targets, "key", "alone")

@@ -23,7 +23,7 @@ from lossweave.host.paths import resolve_config
 from lossweave.mmdet import VGG, VGGBBoxHead
 from lossweave.mmdet.staged import proposals
 from lossweave.mmdet.staged.configs import stage_config
-from lossweave.mmdet.staged.training import AlternatingRunner
+from lossweave.mmdet.staged.training import StagedAdapter
 from lossweave.staged import TrainingRecord
 from lossweave.staged.proposal_file import ProposalFile
 
@@ -147,7 +147,7 @@ def test_a_frozen_part_has_no_graph(whole) -> None:
     """Nothing below the head is differentiated, and training mode does not reach it."""
     _, _, cfg = whole
     init_default_scope("mmdet")
-    stages = AlternatingRunner(cfg).schedule
+    stages = StagedAdapter(cfg).plan.schedule
     model = MODELS.build(stage_config(cfg, stages["rpn2"], None, 0).model).train()
     features = model.extract_feat(torch.randn(1, 3, 64, 64))
     assert all(f.grad_fn is None and not f.requires_grad for f in features)
@@ -315,7 +315,7 @@ def test_joint_training_has_the_same_record(whole, data: Path, tmp_path: Path) -
     assert record.unified is not None and record.unified.metrics == stage.metrics
     assert_same(weights(work_dir / "initial.pth"), weights(tmp_path / "joint/initial.pth"))
     # the same training by an ordinary Runner of the stock detector
-    made = stage_config(cfg, AlternatingRunner(cfg).schedule.stages[0], None, 0)
+    made = stage_config(cfg, StagedAdapter(cfg).plan.schedule.stages[0], None, 0)
     stock = toy_config("faster_rcnn", data, tmp_path / "stock", iterations=3)
     stock.train_dataloader = cfg.train_dataloader
     stock.optim_wrapper, stock.param_scheduler = cfg.optim_wrapper, made.param_scheduler
@@ -474,7 +474,7 @@ def test_transforms_that_cannot_be_followed_are_refused(make) -> None:
 def test_configs_build(name, steps, tmp_path: Path) -> None:
     cfg = Config.fromfile(resolve_config(f"lossweave::mmdet/alternating/{name}.py"))
     cfg.work_dir = str(tmp_path)
-    schedule = AlternatingRunner(cfg).schedule
+    schedule = StagedAdapter(cfg).plan.schedule
     assert steps is None or tuple(s.budget.iterations for s in schedule.stages) == steps
     assert schedule.unified
     for stage in schedule.stages:

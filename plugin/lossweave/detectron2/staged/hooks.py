@@ -109,4 +109,4 @@ class StageClockHook(HookBase):
 
     def after_step(self) -> None:
         """Begin the next iteration."""
-        self._measured.measure.go_on()
+        self._measured.measure.resume_clock()

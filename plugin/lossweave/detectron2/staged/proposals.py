@@ -15,9 +15,10 @@ from tqdm import tqdm
 
 from lossweave.detectron2.staged.network import propose
 from lossweave.errors import LossweaveError
-from lossweave.staged.proposal_file import PassWriters, ProposalFile
+from lossweave.staged.proposal_file import ProposalFile
+from lossweave.staged.proposal_writer import PassWriters
 
-__all__ = ["FixedProposals", "objects_of", "proposal_pass"]
+__all__ = ["FixedProposals", "ground_truth_of", "proposal_pass"]
 
 
 class FixedProposals:
@@ -112,7 +113,7 @@ def _arrays(result: Any) -> tuple[np.ndarray, np.ndarray]:
     return boxes.cpu().numpy(), scores.cpu().numpy()
 
 
-def objects_of(entries: list[dict[str, Any]]) -> dict[str, np.ndarray]:
+def ground_truth_of(entries: list[dict[str, Any]]) -> dict[str, np.ndarray]:
     """The ground truth boxes of every image, (m, 4), without crowds and ignored ones.
 
     Args:

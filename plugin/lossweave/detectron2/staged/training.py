@@ -30,21 +30,22 @@ from lossweave.detectron2.staged.configs import (
 )
 from lossweave.detectron2.staged.hooks import FrozenHook, StageClockHook, StageRecordHook
 from lossweave.detectron2.staged.network import MODULES, check_detector, rpn_settings
-from lossweave.detectron2.staged.proposals import objects_of, proposal_pass
+from lossweave.detectron2.staged.proposals import ground_truth_of, proposal_pass
 from lossweave.errors import LossweaveError
+from lossweave.staged.adapter import Adapter, State, Targets
 from lossweave.staged.proposal_file import ProposalFile
 from lossweave.staged.record import StageRecord, TrainingRecord
 from lossweave.staged.stages import Stage
-from lossweave.staged.training import StagedTraining, State, Targets
+from lossweave.staged.training import StagedTraining
 from lossweave.utils.distributed import world_size
 
-__all__ = ["AlternatingTraining", "train_stages"]
+__all__ = ["StagedAdapter", "train_stages"]
 
 _LOGGER = logging.getLogger("detectron2.lossweave")
 
 
-class AlternatingTraining(StagedTraining):
-    """Runs the stages of a LazyConfig, one after the other, and records them.
+class StagedAdapter(Adapter):
+    """How Detectron2 trains a stage, makes proposals and evaluates a detector.
 
     In a config::
 
@@ -77,12 +78,14 @@ class AlternatingTraining(StagedTraining):
     def __init__(self, cfg: Any, config: str = "") -> None:
         if world_size() > 1:
             raise LossweaveError("training in stages under Detectron2 takes one process")
-        super().__init__(plan_of(cfg), cfg.train.output_dir, training_seed(cfg))
         self.cfg = cfg
+        self.plan = plan_of(cfg)
+        self.work_dir = Path(cfg.train.output_dir)
+        self.seed = training_seed(cfg)
         self._config = config
         self._test: dict[str, Any] | None = None
 
-    # docstrings of what follows are the base class's
+    # docstrings of what follows are the protocol's
 
     def config_name(self) -> str:
         return self._config
@@ -90,10 +93,10 @@ class AlternatingTraining(StagedTraining):
     def dump_config(self) -> None:
         LazyConfig.save(self.cfg, str(self.work_dir / "config.yaml"))
 
-    def say(self, message: str) -> None:
+    def log(self, message: str) -> None:
         _LOGGER.info("%s", message)
 
-    def draw(self, seed: int, fresh: bool) -> tuple[State, torch.nn.Module]:
+    def init_weights(self, seed: int, fresh: bool) -> tuple[State, torch.nn.Module]:
         random.seed(seed)
         np.random.seed(seed)
         torch.manual_seed(seed)
@@ -103,29 +106,28 @@ class AlternatingTraining(StagedTraining):
         drawn = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         if self.cfg.train.init_checkpoint:
             DetectionCheckpointer(model).load(self.cfg.train.init_checkpoint)
-        state = model.state_dict()
+        state = dict(model.state_dict())
         if fresh:  # what is pretrained stays, but heads are new whatever the checkpoint has
             heads = tuple(f"{module}." for module in MODULES.values())
             state = {n: drawn[n] if n.startswith(heads) else state[n] for n in state}
-        return self.of_parts(state), model
+        return state, model
 
     def fit(
-        self, stage: Stage, start: Path, proposals: Path | None, record: StageRecord
+        self, stage: Stage, start: Path, proposals: Path | None, seed: int, record: StageRecord
     ) -> tuple[State, dict[str, Any]]:
         count = self.plan.proposals["max_per_img"]
-        cfg = stage_config(self.cfg, stage, start, proposals, count, self.stage_seed(stage))
+        cfg = stage_config(self.cfg, stage, start, proposals, count, seed)
         seen = StageRecordHook(
             record, cfg.dataloader.train.total_batch_size, int(cfg.train.log_period)
         )
-        begun = (self.folder(stage) / "last_checkpoint").is_file()
-        self.folder(stage).mkdir(parents=True, exist_ok=True)
+        begun = (start.parent / "last_checkpoint").is_file()
         trainer = train_lazy(
             cfg,
             "auto" if begun else None,
             measuring=[seen, FrozenHook(stage.name)],
             last=[StageClockHook(seen)],
         )
-        return self.of_parts(trainer.model.state_dict()), {"seed": self.seed}
+        return trainer.model.state_dict(), {"seed": self.seed}
 
     def proposers(self, split: str) -> Any:
         return {
@@ -134,11 +136,13 @@ class AlternatingTraining(StagedTraining):
         }
 
     def make_proposals(
-        self, stage: Stage, split: str, targets: Targets, key: str
+        self, stage: Stage, weights: State, split: str, targets: Targets, key: str
     ) -> dict[str, ProposalFile]:
         test = self.cfg.dataloader.test
+        model = instantiate(stage_model(self.cfg, stage)).to(self.cfg.train.device)
+        model.load_state_dict(weights, strict=False)
         return proposal_pass(
-            self._network(stage_model(self.cfg, stage), self.folder(stage) / "final.pth"),
+            model,
             self._entries(split),
             instantiate(test.mapper),
             targets,
@@ -148,28 +152,25 @@ class AlternatingTraining(StagedTraining):
             num_workers=test.get("num_workers", 0),
         )
 
-    def objects(self, split: str) -> dict[str, np.ndarray]:
-        return objects_of(self._entries(split))
+    def ground_truth(self, split: str) -> dict[str, np.ndarray]:
+        return ground_truth_of(self._entries(split))
 
     def test_settings(self) -> dict[str, Any]:
         if self._test is None:
-            self.draw(self.seed, fresh=False)
+            self.init_weights(self.seed, fresh=False)
         assert self._test is not None
         return self._test
 
-    def detect(
+    def evaluate(
         self, stage: Stage | None, checkpoint: Path, proposals: Path | None, folder: Path
     ) -> dict[str, float]:
         count = self.test_settings()["max_per_img"]
         cfg = evaluation_config(self.cfg, stage, proposals, count, folder)
-        found = evaluate_lazy(cfg, create_ddp_model(self._network(cfg.model, checkpoint)))
+        model = instantiate(cfg.model).to(self.cfg.train.device)
+        DetectionCheckpointer(model).load(str(checkpoint))
+        found = evaluate_lazy(cfg, create_ddp_model(model.eval()))
         boxes = found.get("bbox", {})
         return {name: float(boxes[name]) / 100 for name in ("AP", "AP50") if name in boxes}
-
-    def _network(self, model: Any, checkpoint: Path) -> Any:
-        made = instantiate(model).to(self.cfg.train.device)
-        DetectionCheckpointer(made).load(str(checkpoint))
-        return made.eval()
 
     def _entries(self, split: str) -> list[dict[str, Any]]:
         entries = instantiate(self.cfg.dataloader[split].dataset)
@@ -194,4 +195,4 @@ def train_stages(cfg: Any, resume: str | None, config: str = "") -> TrainingReco
             "a staged training resumes where its work directory stands; --resume takes no "
             "checkpoint here"
         )
-    return AlternatingTraining(cfg, config).train(resume is not None)
+    return StagedTraining(StagedAdapter(cfg, config)).train(resume is not None)

@@ -126,7 +126,7 @@ def stage_model(cfg: Config, stage: Stage) -> ConfigDict:
     return model
 
 
-def stage_config(cfg: Config, stage: Stage, proposals: str | None, seed: int) -> Config:
+def stage_config(cfg: Config, stage: Stage, proposals: Path | None, seed: int) -> Config:
     """The config of one stage: an ordinary training of the stock kind.
 
     Args:
@@ -146,9 +146,7 @@ def stage_config(cfg: Config, stage: Stage, proposals: str | None, seed: int) ->
     if budget.batch_size is not None:
         made.train_dataloader.batch_size = budget.batch_size
     if proposals is not None:
-        _insert(
-            made.train_dataloader.dataset, dict(type="lossweave.LoadFixedProposals", file=proposals)
-        )
+        _insert_proposals(made.train_dataloader.dataset, proposals)
     constructor = made.optim_wrapper.get("constructor", "DefaultOptimWrapperConstructor")
     if constructor != "DefaultOptimWrapperConstructor":
         raise LossweaveError(f"stages know no counterpart of the constructor {constructor!r}")
@@ -175,35 +173,39 @@ _INTERRUPT = "lossweave.SaveOnInterruptHook"
 
 
 def evaluation_config(
-    cfg: Config, split: str, model: Any, checkpoint: str, work_dir: Path, proposals: str | None
+    cfg: Config,
+    stage: Stage | None,
+    split: str,
+    checkpoint: Path,
+    proposals: Path | None,
+    folder: Path,
 ) -> Config:
     """The config of an ordinary evaluation.
 
     Args:
         cfg: the whole training's.
+        stage: whose network; None means the whole detector.
         split: 'val' or 'test'.
-        model: config of the network.
-        checkpoint: its weights.
-        work_dir: for the logs.
+        checkpoint: the network's weights.
         proposals: file of fixed proposals for a network without an RPN.
+        folder: for the logs.
 
     Raises:
         LossweaveError: the config has no data or evaluator for the split.
     """
-    made = plain_config(cfg, work_dir, f"{work_dir.name}_{split}")
+    made = plain_config(cfg, folder, f"{folder.name}_{split}")
     if not (made.get(f"{split}_dataloader") and made.get(f"{split}_evaluator")):
         raise LossweaveError(f"evaluation: the config has no {split}_dataloader and evaluator")
     made[f"{split}_cfg"] = made.get(f"{split}_cfg") or {}
-    made.model = copy.deepcopy(model)
-    made.load_from = checkpoint
+    made.model = copy.deepcopy(cfg.model) if stage is None else stage_model(cfg, stage)
+    made.load_from = str(checkpoint)
     made.train_cfg = made.train_dataloader = made.optim_wrapper = made.param_scheduler = None
     made.auto_scale_lr = None
     other = "test" if split == "val" else "val"
     made[f"{other}_cfg"] = made[f"{other}_dataloader"] = made[f"{other}_evaluator"] = None
     made.custom_hooks = []
     if proposals is not None:
-        dataset = made[f"{split}_dataloader"].dataset
-        _insert(dataset, dict(type="lossweave.LoadFixedProposals", file=proposals))
+        _insert_proposals(made[f"{split}_dataloader"].dataset, proposals)
     return made
 
 
@@ -278,8 +280,9 @@ def _check_pipelines(cfg: Config, schedule: Schedule) -> None:
                 )
 
 
-def _insert(dataset: Any, transform: dict[str, Any]) -> None:
-    """Put a transform right before the packing of every pipeline."""
+def _insert_proposals(dataset: Any, file: Path) -> None:
+    """Load fixed proposals right before the packing of every pipeline."""
+    transform = dict(type="lossweave.LoadFixedProposals", file=str(file))
     done = False
     for pipeline in pipelines_of(dataset):
         for place, present in enumerate(pipeline):

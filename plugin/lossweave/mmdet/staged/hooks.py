@@ -106,9 +106,9 @@ class StageRecordHook(Hook):
         if done % self._interval == 0 or done == runner.max_iters:
             self.measure.point(self._losses(runner, outputs or {}))
 
-    def go_on(self) -> None:
+    def resume_clock(self) -> None:
         """The next iteration begins now."""
-        self.measure.go_on()
+        self.measure.resume_clock()
 
     def after_train(self, runner: Runner) -> None:
         """Write what was measured into the record."""
@@ -154,7 +154,7 @@ class StageClockHook(Hook):
 
     def after_train_iter(self, runner: Runner, batch_idx: int, *_: Any, **__: Any) -> None:
         """Begin the next iteration."""
-        self._measured.go_on()
+        self._measured.resume_clock()
 
 
 def _plain(model: Any) -> nn.Module:

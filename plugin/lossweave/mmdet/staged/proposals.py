@@ -12,9 +12,10 @@ from mmengine.runner import Runner
 from tqdm import tqdm
 
 from lossweave.mmdet.staged.network import propose
-from lossweave.staged.proposal_file import PassWriters, ProposalFile
+from lossweave.staged.proposal_file import ProposalFile
+from lossweave.staged.proposal_writer import PassWriters
 
-__all__ = ["objects_of", "proposal_pass"]
+__all__ = ["ground_truth_of", "proposal_pass"]
 
 
 def proposal_pass(
@@ -77,7 +78,7 @@ def _arrays(results: Any) -> tuple[np.ndarray, np.ndarray]:
     return boxes.cpu().numpy(), results.scores.cpu().numpy()
 
 
-def objects_of(dataset: Any) -> dict[str, np.ndarray]:
+def ground_truth_of(dataset: Any) -> dict[str, np.ndarray]:
     """The ground truth boxes of every image, (m, 4), without crowds and ignored ones."""
     found: dict[str, np.ndarray] = {}
     for index in range(len(dataset)):

@@ -1,4 +1,4 @@
-"""Training in stages under MMDetection: ``runner_type='lossweave.AlternatingRunner'``.
+"""Training in stages under MMDetection: ``runner_type='lossweave.StagedRunner'``.
 
 Every stage is an ordinary Runner in a folder of its own. What is done is known from the files
 that it has left (see :mod:`lossweave.staged.training`), so a training goes on wherever it was
@@ -8,6 +8,7 @@ stopped, to the same weights bit for bit (on a GPU as far as its kernels repeat;
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,14 +36,15 @@ from lossweave.mmdet.staged.configs import (
     stage_model,
 )
 from lossweave.mmdet.staged.hooks import StageClockHook, StageRecordHook
-from lossweave.mmdet.staged.proposals import objects_of, proposal_pass
+from lossweave.mmdet.staged.proposals import ground_truth_of, proposal_pass
 from lossweave.registry import RUNNERS
+from lossweave.staged.adapter import Adapter, State, Targets
 from lossweave.staged.proposal_file import ProposalFile
 from lossweave.staged.record import StageRecord, TrainingRecord
 from lossweave.staged.stages import Stage
-from lossweave.staged.training import StagedTraining, State, Targets
+from lossweave.staged.training import StagedTraining
 
-__all__ = ["AlternatingRunner"]
+__all__ = ["StagedAdapter", "StagedRunner"]
 
 #: Metrics of the record, and what MMDetection's evaluators call them.
 _METRICS = {
@@ -51,13 +53,115 @@ _METRICS = {
 }
 
 
-@RUNNERS.register_module()
-class AlternatingRunner(StagedTraining):
-    """Runs the stages of a schedule, one after the other, and records them.
+class StagedAdapter(Adapter):
+    """How MMDetection trains a stage, makes proposals and evaluates a detector.
+
+    Args:
+        cfg: the config of the whole training, with a ``work_dir``.
+
+    Raises:
+        LossweaveError: a wrong schedule or config, before anything is trained.
+    """
+
+    framework = "mmdet"
+    weights_key = "state_dict"
+    modules: Mapping[str, str] = {}
+
+    def __init__(self, cfg: Config) -> None:
+        init_default_scope(cfg.get("default_scope", "mmdet"))
+        self.cfg = cfg
+        self.plan = plan_of(cfg)
+        self.work_dir = Path(cfg.work_dir)
+        self.seed = int((cfg.get("randomness") or {}).get("seed") or 0)
+
+    # docstrings of what follows are the protocol's
+
+    def config_name(self) -> str:
+        if not self.cfg.filename:
+            return ""
+        path = Path(self.cfg.filename).resolve()
+        here = Path.cwd()
+        return str(path.relative_to(here)) if path.is_relative_to(here) else path.name
+
+    def dump_config(self) -> None:
+        name = Path(self.cfg.filename).name if self.cfg.filename else "config.py"
+        self.cfg.dump(str(self.work_dir / name))
+
+    def log(self, message: str) -> None:
+        print_log(message, "current")
+
+    def init_weights(self, seed: int, fresh: bool) -> tuple[State, torch.nn.Module]:
+        set_random_seed(seed)
+        model = MODELS.build(copy.deepcopy(self.cfg.model))
+        with _quietly():  # MMEngine says a line per parameter, to the terminal if no file is open
+            model.init_weights()
+        if self.cfg.get("load_from") and not fresh:
+            load_checkpoint(model, self.cfg.load_from, map_location="cpu")
+        return model.state_dict(), model
+
+    def fit(
+        self, stage: Stage, start: Path, proposals: Path | None, seed: int, record: StageRecord
+    ) -> tuple[State, dict[str, Any]]:
+        cfg = stage_config(self.cfg, stage, proposals, seed)
+        if find_latest_checkpoint(cfg.work_dir) is not None:
+            cfg.resume = True
+        else:
+            cfg.load_from = str(start)
+        runner = Runner.from_cfg(cfg)
+        hook = StageRecordHook(record)
+        runner.register_hook(hook)
+        runner.register_hook(StageClockHook(hook))
+        try:
+            runner.train()
+        except BaseException:
+            hook.write()
+            raise
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        return model.state_dict(), {
+            "dataset_meta": getattr(runner.train_dataloader.dataset, "metainfo", {}),
+            "cfg": plain_config(self.cfg, self.work_dir, "unified").pretty_text,
+            "seed": self.seed,
+            "mmengine_version": mmengine.__version__,
+        }
+
+    def proposers(self, split: str) -> Any:
+        return {
+            "model": self.cfg.model.to_dict(),
+            "pipelines": pipelines_of(proposal_loader(self.cfg, split).dataset),
+        }
+
+    def make_proposals(
+        self, stage: Stage, weights: State, split: str, targets: Targets, key: str
+    ) -> dict[str, ProposalFile]:
+        model = MODELS.build(stage_model(self.cfg, stage))
+        model.load_state_dict(weights, strict=False)
+        loader = proposal_loader(self.cfg, split, self.plan.proposal_batch_size)
+        label = f"{split} proposals of {stage.name}"
+        return proposal_pass(model.to(get_device()).eval(), loader, targets, key, label)
+
+    def ground_truth(self, split: str) -> dict[str, np.ndarray]:
+        loader = proposal_loader(self.cfg, split, self.plan.proposal_batch_size)
+        return ground_truth_of(Runner.build_dataloader(loader, seed=0).dataset)
+
+    def test_settings(self) -> dict[str, Any]:
+        return self.cfg.model.test_cfg.rpn.to_dict()
+
+    def evaluate(
+        self, stage: Stage | None, checkpoint: Path, proposals: Path | None, folder: Path
+    ) -> dict[str, float]:
+        cfg = evaluation_config(self.cfg, stage, self.plan.split, checkpoint, proposals, folder)
+        runner = Runner.from_cfg(cfg)
+        return _metrics(runner.val() if self.plan.split == "val" else runner.test())
+
+
+# A config that names it 'AlternatingRunner', as it was called, means the same.
+@RUNNERS.register_module(name=["StagedRunner", "AlternatingRunner"])
+class StagedRunner:
+    """Trains a detector in stages; validates and tests it as an ordinary Runner does.
 
     In a config::
 
-        runner_type = 'lossweave.AlternatingRunner'
+        runner_type = 'lossweave.StagedRunner'
         schedule = dict(
             type='four_step',                       # or 'joint', or 'stages' with a list of them
             rpn=dict(iterations=80000, batch_size=1, lr=1e-3, drops=[60000]),
@@ -79,26 +183,20 @@ class AlternatingRunner(StagedTraining):
         LossweaveError: a wrong schedule or config, before anything is trained.
     """
 
-    framework = "mmdet"
-
     def __init__(self, cfg: Config) -> None:
-        init_default_scope(cfg.get("default_scope", "mmdet"))
-        seed = int((cfg.get("randomness") or {}).get("seed") or 0)
-        super().__init__(plan_of(cfg), cfg.work_dir, seed)
         self.cfg = cfg
+        self._adapter = StagedAdapter(cfg)
         self._plain: Runner | None = None
 
     @classmethod
-    def from_cfg(cls, cfg: Config) -> AlternatingRunner:
+    def from_cfg(cls, cfg: Config) -> StagedRunner:
         """What MMEngine's registry calls."""
         return cls(cfg)
-
-    # ------------------------------------------------------------- the ordinary detector
 
     def plain_runner(self) -> Runner:
         """An ordinary Runner of the whole detector, for validation and tests."""
         if self._plain is None:
-            made = plain_config(self.cfg, self.work_dir, "plain")
+            made = plain_config(self.cfg, self._adapter.work_dir, "plain")
             made.load_from = self.cfg.get("load_from")
             made.train_cfg = made.train_dataloader = made.optim_wrapper = None
             made.param_scheduler = made.auto_scale_lr = None
@@ -117,8 +215,6 @@ class AlternatingRunner(StagedTraining):
     def test_evaluator(self) -> Any:
         """The ordinary Runner's."""
         return self.plain_runner().test_evaluator
-
-    # ------------------------------------------------------------------------- training
 
     def train(self, resume: bool | None = None) -> TrainingRecord:
         """Train all stages, from where the work directory stands; the record.
@@ -139,91 +235,8 @@ class AlternatingRunner(StagedTraining):
                 "a staged training resumes where its work directory stands; --resume takes no "
                 "checkpoint here"
             )
-        return super().train(bool(cfg.get("resume")) if resume is None else resume)
-
-    # docstrings of what follows are the base class's
-
-    def config_name(self) -> str:
-        if not self.cfg.filename:
-            return ""
-        path = Path(self.cfg.filename).resolve()
-        here = Path.cwd()
-        return str(path.relative_to(here)) if path.is_relative_to(here) else path.name
-
-    def dump_config(self) -> None:
-        name = Path(self.cfg.filename).name if self.cfg.filename else "config.py"
-        self.cfg.dump(str(self.work_dir / name))
-
-    def say(self, message: str) -> None:
-        print_log(message, "current")
-
-    def draw(self, seed: int, fresh: bool) -> tuple[State, torch.nn.Module]:
-        set_random_seed(seed)
-        model = MODELS.build(self.cfg.model)
-        with _quietly():  # MMEngine says a line per parameter, to the terminal if no file is open
-            model.init_weights()
-        if self.cfg.get("load_from") and not fresh:
-            load_checkpoint(model, self.cfg.load_from, map_location="cpu")
-        return self.of_parts(model.state_dict()), model
-
-    def fit(
-        self, stage: Stage, start: Path, proposals: Path | None, record: StageRecord
-    ) -> tuple[State, dict[str, Any]]:
-        file = None if proposals is None else str(proposals)
-        cfg = stage_config(self.cfg, stage, file, self.stage_seed(stage))
-        if find_latest_checkpoint(str(self.folder(stage))) is not None:
-            cfg.resume = True
-        else:
-            cfg.load_from = str(start)
-        runner = Runner.from_cfg(cfg)
-        hook = StageRecordHook(record)
-        runner.register_hook(hook)
-        runner.register_hook(StageClockHook(hook))
-        try:
-            runner.train()
-        except BaseException:
-            hook.write()
-            raise
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        return self.of_parts(model.state_dict()), {
-            "dataset_meta": getattr(runner.train_dataloader.dataset, "metainfo", {}),
-            "cfg": plain_config(self.cfg, self.work_dir, "unified").pretty_text,
-            "seed": self.seed,
-            "mmengine_version": mmengine.__version__,
-        }
-
-    def proposers(self, split: str) -> Any:
-        return {
-            "model": self.cfg.model.to_dict(),
-            "pipelines": pipelines_of(proposal_loader(self.cfg, split).dataset),
-        }
-
-    def make_proposals(
-        self, stage: Stage, split: str, targets: Targets, key: str
-    ) -> dict[str, ProposalFile]:
-        model = MODELS.build(stage_model(self.cfg, stage))
-        model.load_state_dict(self.load(self.folder(stage) / "final.pth"), strict=False)
-        loader = proposal_loader(self.cfg, split, self.plan.proposal_batch_size)
-        label = f"proposals of {stage.name}"
-        if split != "train":
-            label = f"{split} {label}"
-        return proposal_pass(model.to(get_device()).eval(), loader, targets, key, label)
-
-    def objects(self, split: str) -> dict[str, np.ndarray]:
-        loader = proposal_loader(self.cfg, split, self.plan.proposal_batch_size)
-        return objects_of(Runner.build_dataloader(loader, seed=0).dataset)
-
-    def test_settings(self) -> dict[str, Any]:
-        return self.cfg.model.test_cfg.rpn.to_dict()
-
-    def detect(
-        self, stage: Stage | None, checkpoint: Path, proposals: Path | None, folder: Path
-    ) -> dict[str, float]:
-        model = self.cfg.model if stage is None else stage_model(self.cfg, stage)
-        split, file = self.plan.split, None if proposals is None else str(proposals)
-        cfg = evaluation_config(self.cfg, split, model, str(checkpoint), folder, file)
-        runner = Runner.from_cfg(cfg)
-        return _metrics(runner.val() if split == "val" else runner.test())
+        resume = bool(cfg.get("resume")) if resume is None else resume
+        return StagedTraining(self._adapter).train(resume)
 
 
 @contextmanager
