@@ -30,8 +30,9 @@ def _entries(leaves: list[Tensor], *names: str) -> dict[str, Tensor]:
 
 
 def _said(combination: LossCombination) -> list[str]:
+    """What it says, but for which losses went to which term, which it always says."""
     notes: list[str] = []
-    combination.say = notes.append
+    combination.say = lambda line: None if line.startswith("terms: ") else notes.append(line)
     return notes
 
 
@@ -78,6 +79,20 @@ def test_no_loss_at_all() -> None:
 
 
 # --------------------------------------------------------------------------------- extras
+
+
+def test_the_assignment_is_said_once_and_that_of_a_late_loss_when_it_comes() -> None:
+    combination = build_combination("Max", {"cls": "loss_cls", "loc": ["loss_bbox", "?loss_l1"]})
+    said: list[str] = []
+    combination.say = said.append
+    for names in [("loss_cls", "loss_bbox")] * 2 + [("loss_cls", "loss_l1", "loss_late")] * 2:
+        combination(_entries(_leaves(*[1.0] * len(names)), *names))
+    assert said == [
+        "terms: cls = loss_cls; loc = loss_bbox",
+        "terms: loc = loss_l1",
+        "the losses ['loss_late'] belong to no term and are added with weight 1; name them in "
+        "`terms` to combine them",
+    ]
 
 
 def test_extras_are_added_plainly_and_said_once() -> None:

@@ -125,9 +125,29 @@ def test_a_question_mark_marks_a_loss_that_comes_late() -> None:
         ("loss_bbox", "loss_l1"), ("loss_late",))
 
 
+def test_terms_that_are_all_late_must_match_something() -> None:
+    terms = TermMap({"one": "?loss_one", "two": ["?loss_two*"]})
+    with pytest.raises(LossweaveError, match=r"no term has any loss: every pattern of one, two "
+                       r"begins with '\?' and matches nothing; the detector's losses are: loss_x"):
+        terms.check(["loss_x"])
+    terms.check(["loss_two_b", "loss_x"])
+
+
+def test_the_news_are_said_once() -> None:
+    terms = TermMap.by_task()
+    assert terms.news(["loss_cls", "s0.loss_bbox", "loss_bbox", "loss_mask"]) == [
+        "terms: cls = loss_cls; loc = s0.loss_bbox + loss_bbox",
+        "the losses ['loss_mask'] belong to no term and are added with weight 1; name them in "
+        "`terms` to combine them",
+    ]
+    assert terms.news(["loss_mask", "loss_cls"]) == []
+    assert terms.news(["loss_cls", "loss_dfl"]) == ["terms: loc = loss_dfl"]
+
+
 @pytest.mark.parametrize(
     ("patterns", "message"),
     [
+        ({"a.b": "loss_x", "a_b": "loss_y"}, "'a.b' and 'a_b' have the same name in the log"),
         ({}, "terms is empty"),
         (["loss_cls"], r"terms=\['loss_cls'\] should be a dict"),
         ({"cls": []}, "'cls' takes a pattern or a list of patterns"),

@@ -146,6 +146,9 @@ def test_cascade_by_head(make_cfg) -> None:
     assert model.loss_combination.names == ("rpn_cls", "rpn_loc", "roi_cls", "roi_loc")
     assert model.loss_entries is None  # logged
     assert said == [
+        "terms: rpn_cls = loss_rpn_cls; rpn_loc = loss_rpn_loc; "
+        "roi_cls = loss_cls_stage0 + loss_cls_stage1 + loss_cls_stage2; "
+        "roi_loc = loss_box_reg_stage0 + loss_box_reg_stage1 + loss_box_reg_stage2",
         "the losses ['loss_mask'] belong to no term and are added with weight 1; name them in "
         "`terms` to combine them"
     ]

@@ -248,7 +248,8 @@ def test_terms_by_head_at_the_representation_are_warned_of(build) -> None:
     model.loss_combination.say = said.append
     for _ in range(2):
         backward(model, image_batch(0))
-    assert len(said) == 1 and "rpn_cls with roi_cls" in said[0]
+    assert said[0].startswith("terms: rpn_cls = loss_rpn_cls; ")
+    assert len(said) == 2 and "rpn_cls with roi_cls" in said[1]
     assert set(model.loss_combination.boundary.found) == set(MODULES["faster_rcnn"])
 
 

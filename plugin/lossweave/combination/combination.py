@@ -196,6 +196,8 @@ class LossCombination(nn.Module):
             self._check(entries)
         if not entries:
             raise LossweaveError("the detector's training forward returned no loss at all")
+        for line in self.terms.news(entries):
+            self.say(line)
         progress = self._begin()
         if self.is_plain_sum and self.on_nonfinite != "skip" and stock_total is not None:
             self._remember_plain(entries)
@@ -550,12 +552,7 @@ class LossCombination(nn.Module):
                 raise
             self.say(f"in the first iteration since resuming, {error}")
         extra = self.terms.assign(everywhere).extra
-        if extra and self.extra == "add" and not self.is_plain_sum:
-            self.say(
-                f"the losses {list(extra)} belong to no term and are added with weight 1; "
-                "name them in `terms` to combine them"
-            )
-        elif extra and self.extra == "error":
+        if extra and self.extra == "error":
             raise LossweaveError(f"no term claims the losses {list(extra)} (extra='error')")
         if not self.hooked:
             self._check_hook()

@@ -10,34 +10,10 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any
 
+from lossweave.combination.names import HEAD_TERMS, RPN_TERMS, TASK_TERMS
 from lossweave.errors import LossweaveError
 
 __all__ = ["HEAD_TERMS", "RPN_TERMS", "TASK_TERMS", "Assignment", "TermMap"]
-
-_BOX = ("bbox", "box_reg", "iou", "loc", "reg", "dfl", "xy", "wh", "offset", "pts_*")
-
-#: By task: classification against localisation, whatever head they come from.
-TASK_TERMS: Mapping[str, tuple[str, ...]] = {
-    "cls": ("*loss_cls*", "*loss_rpn_cls*", "*loss_center_heatmap*"),
-    "loc": tuple(f"*loss_{name}*" for name in (*_BOX, *(f"rpn_{name}" for name in _BOX[:5]))),
-}
-
-#: The two terms of a region proposal network, ``rpn_loss_*`` being how MMDetection
-#: renames the losses of a dense head that serves as one.
-RPN_TERMS: Mapping[str, tuple[str, ...]] = {
-    "rpn_cls": ("*loss_rpn_cls*", "*rpn_loss_cls*", "*rpn_loss_center_heatmap*"),
-    "rpn_loc": tuple(
-        pattern for name in _BOX for pattern in (f"*loss_rpn_{name}*", f"*rpn_loss_{name}*")
-    ),
-}
-
-#: By head, for two-stage detectors: the RPN's two terms, then the RoI head's.
-HEAD_TERMS: Mapping[str, tuple[str, ...]] = {
-    **RPN_TERMS,
-    "roi_cls": TASK_TERMS["cls"],
-    "roi_loc": TASK_TERMS["loc"],
-}
-
 
 @dataclass(frozen=True)
 class Assignment:
@@ -80,9 +56,11 @@ class TermMap:
         if not patterns:
             raise LossweaveError("terms is empty: name at least one term and its patterns")
         self.patterns = {name: _checked(name, value) for name, value in patterns.items()}
+        _check_logged(self.patterns)
         self.names = tuple(self.patterns)
         self.strict = strict
         self._cache: dict[tuple[str, ...], Assignment] = {}
+        self._told: set[str] = set()
 
     @classmethod
     def by_task(cls) -> "TermMap":
@@ -117,6 +95,13 @@ class TermMap:
         """
         names = tuple(entries)
         seen = ", ".join(names) or "none"
+        if not any(self.assign(names).entries) and all(
+            pattern.startswith("?") for patterns in self.patterns.values() for pattern in patterns
+        ):
+            raise LossweaveError(
+                f"no term has any loss: every pattern of {', '.join(self.names)} begins with '?' "
+                f"and matches nothing; the detector's losses are: {seen}"
+            )
         assigned = dict(zip(self.names, self.assign(names).entries, strict=True))
         for term, patterns in self.patterns.items():
             required = [p for p in patterns if not p.startswith("?")]
@@ -140,6 +125,37 @@ class TermMap:
                 if not self.strict:
                     late = "; name the terms in `terms`, e.g. dict(cls=['loss_cls*'])"
                 raise LossweaveError(f"{what}; the detector's losses are: {seen}{hint or late}")
+
+    def news(self, entries: Iterable[str]) -> list[str]:
+        """Where the entries go that were not here before, in words for the log.
+
+        In the first iteration that is the whole assignment, later what a loss that comes late
+        is added to; mostly it is nothing.
+
+        Example:
+            >>> terms = TermMap({"cls": "loss_cls", "loc": ["loss_bbox", "?loss_l1"]})
+            >>> terms.news(["loss_cls", "loss_bbox"])
+            ['terms: cls = loss_cls; loc = loss_bbox']
+            >>> terms.news(["loss_cls", "loss_bbox", "loss_l1"])
+            ['terms: loc = loss_l1']
+        """
+        names = tuple(name for name in entries if name not in self._told)
+        if not names:
+            return []
+        self._told.update(names)
+        found = self._assign(names)
+        parts = [
+            f"{term} = {' + '.join(claimed)}"
+            for term, claimed in zip(self.names, found.entries, strict=True)
+            if claimed
+        ]
+        lines = ["terms: " + "; ".join(parts)] if parts else []
+        if found.extra:
+            lines.append(
+                f"the losses {list(found.extra)} belong to no term and are added with weight 1; "
+                "name them in `terms` to combine them"
+            )
+        return lines
 
     def _assign(self, names: tuple[str, ...]) -> Assignment:
         claimed: dict[str, str] = {}
@@ -170,6 +186,18 @@ def _claimed_earlier(
                 if other != term and any(_matches(p, name) for p in theirs):
                     return name, other
     return None
+
+
+def _check_logged(names: Iterable[str]) -> None:
+    """Refuse names that would be one in the log, where a nested 'a.b' is written a_b."""
+    logged: dict[str, str] = {}
+    for name in names:
+        other = logged.setdefault(name.replace(".", "_"), name)
+        if other != name:
+            raise LossweaveError(
+                f"terms: {other!r} and {name!r} have the same name in the log, "
+                f"{name.replace('.', '_')!r}; rename one"
+            )
 
 
 def _checked(name: Any, value: Any) -> tuple[str, ...]:

@@ -204,6 +204,10 @@ def term_tree(combiner: Any, terms: Mapping[str, Any]) -> tuple[TermNode, TermMa
 
 def _flatten(terms: Mapping[str, Any], prefix: str, patterns: dict[str, Any]) -> None:
     for name, value in terms.items():
+        if f"{prefix}{name}" in patterns:
+            raise LossweaveError(
+                f"terms: {prefix + str(name)!r} is there twice, by itself and nested; rename one"
+            )
         if isinstance(value, Mapping):
             unknown = [key for key in value if key not in ("combiner", "terms")]
             if unknown or not isinstance(value.get("terms"), Mapping) or not value["terms"]:
