@@ -1,11 +1,16 @@
-"""How the tests make, feed and run every registered combiner of loss values."""
+"""How the tests make, feed and run every registered combiner of loss values.
+
+What is special about one combiner is said by its own test, in ``CASES``: ``cases()`` has them all.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from helpers.gather import gathered, name_of
 from lossweave.combiners import (
     Combined,
     Combiner,
@@ -19,49 +24,59 @@ from lossweave.progress import Progress
 TERMS = ("a", "b", "c")
 EPOCH = 4  # iterations
 
-_SHARES = {"a": 0.5, "b": 0.3, "c": 0.2}
-_FACTORS = {"a": 1.0, "b": 2.0, "c": 0.5}
+#: Numbers per term, for arguments.
+SHARES = {"a": 0.5, "b": 0.3, "c": 0.2}
+FACTORS = {"a": 1.0, "b": 2.0, "c": 0.5}
 
 
-def _those(values: Mapping[str, Any], terms: Sequence[str]) -> dict[str, Any]:
+def those(values: Mapping[str, Any], terms: Sequence[str]) -> dict[str, Any]:
+    """The entries of these terms, in their order."""
     return {term: values[term] for term in terms}
 
 
-def _reference(terms: Sequence[str]) -> str:
+def reference(terms: Sequence[str]) -> str:
+    """A term for arguments that name one."""
     return "b" if "b" in terms else terms[0]
 
 
-#: Per case, its arguments for the given terms (a subset of TERMS, in any order); a case is
-#: named by its combiner, or by its combiner and what is special about it.
-CASES: dict[str, Callable[[Sequence[str]], dict[str, Any]]] = {
-    "Alternating": lambda terms: {"schedule": _those({"a": 1, "b": 2, "c": 1}, terms)},
-    "Alternating epoch zero": lambda terms: {"unit": "epoch", "inactive": "zero",
-                                             "schedule": _those({"a": 1, "b": 1, "c": 1}, terms)},
-    "AutoLoss": lambda terms: {"lr": 0.1, "episode": 3},
-    "AutoLoss joint hold": lambda terms: {"joint": True, "inactive": "hold", "lr": 0.1,
-                                          "episode": 3, "objective": _those(_FACTORS, terms)},
-    "Convex": lambda terms: {
-        "alpha": [_SHARES[t] / sum(_those(_SHARES, terms).values()) for t in terms]
-    },
-    "DWA": lambda terms: {"temperature": 1.5, "period": 2},
-    "DWA epoch": lambda terms: {"temperature": 0.5},
-    "FAMO": lambda terms: {"lr": 0.1, "min_losses": _those({"a": 0.0, "b": 0.0, "c": 0.0}, terms)},
-    "GeometricMean": lambda terms: {},
-    "IMTLL": lambda terms: {"lr": 0.05},
-    "LpNorm": lambda terms: {"p": 3.0},
-    "MagnitudeMatched": lambda terms: {"reference": _reference(terms), "updates": 3},
-    "Max": lambda terms: {},
-    "Min": lambda terms: {},
-    "Product": lambda terms: {},
-    "RandomWeighting": lambda terms: {"seed": 3},
-    "RatioAligned": lambda terms: {"reference": _reference(terms)},
-    "STCH": lambda terms: {"mu": 0.5, "weights": _those(_SHARES, terms),
-                           "reference": _those({"a": 0.1, "b": 0.0, "c": 0.2}, terms)},
-    "SelfNormalized": lambda terms: {"eps": 1e-6},
-    "SquaredSum": lambda terms: {},
-    "Sum": lambda terms: {"weights": _those(_FACTORS, terms)},
-    "UncertaintyWeighting": lambda terms: {"lr": 0.05, "init": 0.2},
-}
+@dataclass(frozen=True)
+class Case:
+    """One way to make a combiner, and where it differs from what holds for most.
+
+    Args:
+        arguments: those of its constructor for the given terms, a subset of TERMS in any order.
+        formula: f(L), its constants detached, where the weights are not the value's derivative.
+        alone: the weight of a single term that is 2.5; its value is then 2.5 times that.
+        value_alone: whether that value holds.
+        absent_as_if_never_there: with a term absent it is the combiner of the others.
+        one_wins: only one term is trained at a time, by its value.
+        drops_negative: a term below 0 is left out.
+        overflows: the value of three losses at 1e15 is inf.
+        by_position: draws follow the position of the terms.
+        draws: numbers drawn on the host and sent to the device in every update.
+        waits: the host waits for the device in every step, as documented.
+        unknown: buffers in which nan stands for what is not known yet.
+        forgets: buffers that an update without any term changes.
+    """
+
+    arguments: Callable[[Sequence[str]], dict[str, Any]] = lambda terms: {}
+    formula: Callable[[Combiner, Tensor], Tensor] | None = None
+    alone: float = 1.0
+    value_alone: bool = True
+    absent_as_if_never_there: bool = True
+    one_wins: bool = False
+    drops_negative: bool = False
+    overflows: bool = False
+    by_position: bool = False
+    draws: int = 0
+    waits: bool = False
+    unknown: tuple[str, ...] = ()
+    forgets: tuple[str, ...] = ()
+
+
+def cases() -> dict[str, Case]:
+    """All cases of combiners of loss values, by name."""
+    return {name: case for name, case in gathered().items() if isinstance(case, Case)}
 
 
 def registered() -> list[str]:
@@ -70,7 +85,7 @@ def registered() -> list[str]:
 
 
 def registered_gradient() -> list[str]:
-    """The package's own combiners of gradients; their cases are in support_gradient.py."""
+    """The package's own combiners of gradients; helpers/gradient_cases.py has their cases."""
     return [n for n in _own() if issubclass(combiner_class(n), GradientCombiner)]
 
 
@@ -78,12 +93,8 @@ def _own() -> list[str]:
     return [n for n in combiner_names() if combiner_class(n).__module__.startswith("lossweave.")]
 
 
-def name_of(case: str) -> str:
-    return case.split(" ")[0]
-
-
 def config(case: str, terms: Sequence[str] = TERMS) -> dict[str, Any]:
-    return {"type": name_of(case), **CASES[case](terms)}
+    return {"type": name_of(case), **cases()[case].arguments(terms)}
 
 
 def make(case: str, terms: Sequence[str] = TERMS) -> Combiner:

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from helpers.combiner_cases import CASES, TERMS, config
+from helpers.combiner_cases import TERMS, cases, config
 from lossweave.combination import LossCombination, build_combination
 from lossweave.progress import Progress
 
@@ -144,7 +144,7 @@ def distributed_cases() -> dict[str, tuple[Any, Scenario]]:
     """By label, every combiner in every scenario."""
     return {
         f"{case} {scenario.label}": (config(case), scenario)
-        for case in CASES
+        for case in cases()
         for scenario in SCENARIOS
     }
 

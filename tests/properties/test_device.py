@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from helpers.combiner_cases import CASES, TERMS, at, config, make, name_of
+from helpers.combiner_cases import TERMS, at, cases, config, make
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -18,11 +18,10 @@ from torch.utils._pytree import tree_leaves
 from lossweave.combination import build_combination
 from lossweave.combiners import FAMO
 
-#: What is drawn on the host in every update is sent without waiting: how many numbers.
-DRAWS = {"RandomWeighting": 3, "AutoLoss": 3}
+CASES = cases()
 #: What has to be known on the host: which parameters to leave alone, as documented.
-WAITS = ["AutoLoss joint hold"]
-NEVER_WAITS = [case for case in CASES if case not in WAITS]
+WAITS = [case for case in CASES if CASES[case].waits]
+NEVER_WAITS = [case for case in CASES if not CASES[case].waits]
 CUDA = torch.device("cuda:0")
 READS_THE_HOST = ("_local_scalar_dense", "item", "is_nonzero", "nonzero", "masked_select",
                   "equal", "_unique", "_unique2", "unique_dim", "bincount")
@@ -103,7 +102,7 @@ def test_combine_and_update_never_wait(case: str) -> None:
                     combiner.relearn(losses, present)
         assert value.device == weights.device == CUDA
         assert all(buffer.device == CUDA for buffer in combiner.buffers())
-    drawn = DRAWS.get(name_of(case))
+    drawn = CASES[case].draws
     assert guard.sent == ([drawn] * 6 if drawn else [])
 
 
@@ -138,7 +137,7 @@ def test_the_whole_combination_never_waits(case: str, accumulation: int) -> None
                 root = combination(entries)
         assert root.device == CUDA
     # Two of the three terms are drawn for.
-    assert sum(guard.sent) == (10 if name_of(case) in DRAWS else 0)
+    assert sum(guard.sent) == (10 if CASES[case].draws else 0)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -7,8 +7,9 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 from helpers import ddp_toy as support_toy
-from helpers.combiner_cases import CASES, close, name_of, registered
+from helpers.combiner_cases import cases, close, registered
 from helpers.ddp_toy import SCENARIOS, WORLD, distributed_cases
+from helpers.gather import name_of
 
 pytestmark = pytest.mark.xdist_group("ranks")  # so that one worker spawns, once
 
@@ -24,7 +25,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 def test_all_combiners_and_scenarios_ran(ranks: list[dict[str, Any]]) -> None:
     assert {name_of(label) for label in distributed_cases()} == set(registered())
     for records in ranks:
-        assert len(records) == len(CASES) * len(SCENARIOS) + 2
+        assert len(records) == len(cases()) * len(SCENARIOS) + 2
 
 
 @pytest.mark.parametrize("label", distributed_cases())

@@ -3,34 +3,32 @@
 import pytest
 import torch
 from helpers.combiner_cases import (
-    CASES,
     EPOCH,
     Combined,
     at,
+    cases,
     close,
     here,
     losses_at,
     make,
-    name_of,
     step,
 )
 from torch import Tensor
 
 from lossweave.combiners import Combiner
 
-LEAVES_OUT_BELOW_ZERO = {"FAMO", "GeometricMean", "LpNorm", "Product"}
+CASES = cases()
 
 
 def _finite(result: Combined) -> bool:
     return bool(result.value.isfinite() and result.weights.isfinite().all())
 
 
-def _state_is_sane(combiner: Combiner) -> bool:
-    unknown = ("previous", "newer", "older")  # nan stands for 'not known' there
+def _state_is_sane(case: str, combiner: Combiner) -> bool:
     return all(
         bool(value.isfinite().all())
         for name, value in combiner.state_dict().items()
-        if name.split(".")[-1] not in unknown
+        if name.split(".")[-1] not in CASES[case].unknown
     )
 
 
@@ -41,11 +39,11 @@ def test_scale(case: str, scale: float) -> None:
     for t in range(12):
         value, weights = step(combiner, t, scale * torch.tensor([0.7, 1.3, 2.1]))
         assert weights.isfinite().all()
-        if name_of(case) == "Product" and scale == 1e15:
+        if CASES[case].overflows and scale == 1e15:
             assert value == torch.inf  # 1.9e45 is beyond float32, as documented
         else:
             assert value.isfinite()
-    assert _state_is_sane(combiner)
+    assert _state_is_sane(case, combiner)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -55,7 +53,7 @@ def test_a_jump_in_scale_does_not_upset_what_was_learned(case: str) -> None:
         scale = 1e15 if 20 <= t < 22 else 1e-15 if 40 <= t < 42 else 1.0
         result = step(combiner, t, scale * losses_at(t))
         assert result.weights.isfinite().all()
-    assert _finite(result) and _state_is_sane(combiner)
+    assert _finite(result) and _state_is_sane(case, combiner)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -77,11 +75,11 @@ def test_a_term_stuck_at_zero_does_not_stall_the_others(case: str, zero: int) ->
         if t >= 200:
             pulls += result.weights
     others = [k for k in range(3) if k != zero]
-    if name_of(case) in ("Max", "Min"):
+    if CASES[case].one_wins:
         assert pulls[others].sum() >= 200  # one of the others wins every time
     else:
         assert (pulls[others] > 0).all()
-    assert _state_is_sane(combiner)
+    assert _state_is_sane(case, combiner)
     # And when the term comes back, its weight is an ordinary one.
     for t in range(400, 400 + 4 * EPOCH):
         weights = step(combiner, t, torch.tensor([1.0, 1.0, 1.0])).weights
@@ -107,9 +105,9 @@ def test_a_negative_term(case: str, negative: int) -> None:
         value, weights = step(combiner, t, losses)
         assert value.isfinite() and weights.isfinite().all()
         assert (weights >= 0).all()  # no term is pushed UP
-        if name_of(case) in LEAVES_OUT_BELOW_ZERO:
+        if CASES[case].drops_negative:
             assert weights[negative] == 0 and weights.sum() > 0
-    assert _state_is_sane(combiner)
+    assert _state_is_sane(case, combiner)
 
 
 def test_a_negative_sum_squared_is_pulled_up_to_zero() -> None:
@@ -126,20 +124,10 @@ def test_an_absent_term_has_no_weight(case: str, absent: int) -> None:
         losses[absent], present[absent] = 0, False
         value, weights = step(combiner, t, losses, present)
         assert weights[absent] == 0 and value.isfinite() and weights.isfinite().all()
-    assert _state_is_sane(combiner)
+    assert _state_is_sane(case, combiner)
 
 
-#: What is left with a term absent is the combiner of the others. (Of the rest, Convex and
-#: RandomWeighting leave the absent term's share unused, DWA normalises over all terms, and
-#: Alternating spends the absent term's turn on nothing.)
-AS_IF_NEVER_THERE = [
-    case
-    for case in CASES
-    if name_of(case) not in ("Alternating", "Convex", "DWA", "RandomWeighting")
-]
-
-
-@pytest.mark.parametrize("case", AS_IF_NEVER_THERE)
+@pytest.mark.parametrize("case", [c for c in CASES if CASES[c].absent_as_if_never_there])
 def test_a_term_that_is_always_absent_is_as_if_never_there(case: str) -> None:
     full, rest = make(case), make(case, ("b", "c"))
     present = torch.tensor([False, True, True])
@@ -162,7 +150,7 @@ def test_no_term_at_all_changes_nothing(case: str) -> None:
     combiner.update(torch.zeros(3), nothing)
     assert value == 0 and not weights.any()
     for name, old in before.items():
-        if name != "previous":  # FAMO forgets what the last update's losses were
+        if name not in CASES[case].forgets:
             assert torch.equal(old.nan_to_num(-7), combiner.state_dict()[name].nan_to_num(-7))
 
 
@@ -186,7 +174,7 @@ def test_a_term_that_is_not_finite_is_seen_and_forgotten(
     assert seen > 0
     for t in range(3 * EPOCH, 7 * EPOCH):
         result = step(combiner, t, losses_at(t))
-    assert _finite(result) and _state_is_sane(combiner)
+    assert _finite(result) and _state_is_sane(case, combiner)
     assert not torch.equal(result.weights, torch.zeros(3))
 
 
@@ -194,13 +182,10 @@ def test_a_term_that_is_not_finite_is_seen_and_forgotten(
 def test_one_term(case: str) -> None:
     combiner = make(case, ("a",))
     loss = torch.tensor([2.5])
-    # What is no plain loss for one term: the weight that its formula gives.
-    expected = {"SquaredSum": 5.0, "SelfNormalized": 0.4, "STCH": 0.5,
-                "UncertaintyWeighting": 0.5 * 2.718281828**-0.2}
     value, weights = combiner.combine(loss, here(1))
-    close(weights, [expected.get(name_of(case), 1.0)])
-    if name_of(case) not in expected and name_of(case) != "FAMO":
-        close(value, 2.5)
+    close(weights, [CASES[case].alone])
+    if CASES[case].value_alone:
+        close(value, 2.5 * CASES[case].alone)
     for t in range(20):
         result = step(combiner, t, loss)
         assert _finite(result) and result.weights[0] > 0
@@ -216,27 +201,16 @@ def _permuted(case: str, order: list[int]) -> tuple[list[Tensor], list[Tensor]]:
     return ours, theirs
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case != "RandomWeighting"])
+@pytest.mark.parametrize("case", [c for c in CASES if not CASES[c].by_position])
 @pytest.mark.parametrize("order", [[2, 0, 1], [1, 0, 2]])
 def test_the_order_of_the_terms_does_not_matter(case: str, order: list[int]) -> None:
-    if name_of(case) == "Alternating":  # here the order of the schedule is what is permuted
-        return _alternating_in_another_order(case, order)
     for ours, theirs in zip(*_permuted(case, order), strict=True):
         close(ours, theirs)
 
 
-def _alternating_in_another_order(case: str, order: list[int]) -> None:
-    plain = make(case)
-    other = type(plain)(schedule=plain.schedule, unit=plain.unit)  # type: ignore[call-arg]
-    other.bind(tuple("abc"[k] for k in order))
-    for t in range(12):
-        ours = step(plain, t, losses_at(t))
-        theirs = step(other, t, losses_at(t)[order])
-        close(ours.weights[order], theirs.weights)
-
-
-def test_random_weights_go_by_position() -> None:
-    plain, other = make("RandomWeighting"), make("RandomWeighting", ("c", "a", "b"))
+@pytest.mark.parametrize("case", [c for c in CASES if CASES[c].by_position])
+def test_some_draws_go_by_position(case: str) -> None:
+    plain, other = make(case), make(case, ("c", "a", "b"))
     for t in range(5):
         ours, theirs = step(plain, t, losses_at(t)), step(other, t, losses_at(t)[[2, 0, 1]])
         assert torch.equal(ours.weights, theirs.weights)

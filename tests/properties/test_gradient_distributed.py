@@ -9,23 +9,20 @@ import torch.multiprocessing as mp
 from helpers import gradient_cases as support_gradient
 from helpers.gradient_cases import (
     BOUNDARIES,
-    CASES,
-    PATTERNS,
     WORLD,
-    Net,
-    Scenario,
+    cases,
+    config,
     distributed_cases,
     expected,
     long_cases,
     run,
-    shard,
 )
+from helpers.gradient_net import PATTERNS, Net, Scenario, shard
 
 from lossweave.combination import build_combination
 from lossweave.progress import Progress
 
-#: The solver of NashMTL stops at a residual of its own.
-LOOSE = {"NashMTL": 1e-3}
+CASES = cases()
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +34,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 
 def _compare(case: str, found: list[list[torch.Tensor]], reference: Any) -> None:
-    tolerance = LOOSE.get(support_gradient.name_of(case), 1e-5)
+    tolerance = CASES[case].tolerance
     assert len(found) == len(reference)
     for ours, theirs in zip(found, reference, strict=True):
         largest = max(grad.abs().max() for grad in theirs)
@@ -109,7 +106,7 @@ def test_a_loss_scaler_changes_nothing(case: str, boundary: str, scale: float) -
 @pytest.mark.parametrize("case", ["PCGrad", "GradNorm", "NashMTL"])
 def test_a_skipped_update_teaches_nothing(case: str, boundary: str) -> None:
     combination = build_combination(
-        support_gradient.config(case, BOUNDARIES[boundary]), PATTERNS, on_nonfinite="skip"
+        config(case, BOUNDARIES[boundary]), PATTERNS, on_nonfinite="skip"
     )
     combination.say = lambda message: None
     model = Net(combination)

@@ -6,11 +6,13 @@ import pickle
 
 import pytest
 import torch
-from helpers.combiner_cases import CASES, EPOCH, TERMS, config, losses_at, make, run, same
+from helpers.combiner_cases import EPOCH, TERMS, cases, config, losses_at, make, run, same
 
 from lossweave.combination import LossCombination, build_combination
 from lossweave.combiners import Combiner
 from lossweave.progress import Progress
+
+CASES = cases()
 
 
 def _reloaded(combiner: Combiner, case: str) -> Combiner:

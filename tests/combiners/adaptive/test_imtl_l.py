@@ -4,11 +4,13 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.combiner_cases import close, here, losses_at
+from helpers.combiner_cases import Case, close, here, losses_at
 from torchjd.scalarization import IMTLL as TorchJDIMTLL
 
 from lossweave.combiners import IMTLL, build_combiner
 from lossweave.errors import LossweaveError
+
+CASES = {"IMTLL": Case(lambda terms: {"lr": 0.05})}
 
 
 def _bound(terms: tuple[str, ...] = ("a", "b", "c"), **arguments: Any) -> IMTLL:

@@ -4,11 +4,30 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.combiner_cases import close, here, losses_at
+from helpers.combiner_cases import Case, close, here, losses_at
+from torch import Tensor
 from torchjd.scalarization import FAMO as TorchJDFAMO
 
-from lossweave.combiners import FAMO, build_combiner
+from lossweave.combiners import FAMO, Combiner, build_combiner
 from lossweave.errors import LossweaveError
+
+
+def _formula(combiner: Combiner, losses: Tensor) -> Tensor:
+    z = torch.softmax(combiner.get_buffer("logits").double(), dim=0)
+    c = 1 / (z / losses).sum()
+    return (c.detach() * z * losses.log()).sum()
+
+
+CASES = {
+    "FAMO": Case(
+        lambda terms: {"lr": 0.1, "min_losses": dict.fromkeys(terms, 0.0)},
+        formula=_formula,
+        value_alone=False,
+        drops_negative=True,
+        unknown=("previous",),
+        forgets=("previous",),  # what the last update's losses were
+    )
+}
 
 
 def _bound(terms: tuple[str, ...] = ("a", "b", "c"), **arguments: Any) -> FAMO:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.combiner_cases import close, here, losses_at
+from helpers.combiner_cases import FACTORS, Case, close, here, losses_at, those
 from torch import Tensor
 
 from lossweave.combination import build_combination
@@ -22,6 +22,17 @@ from lossweave.combiners import AutoLoss, build_combiner
 from lossweave.combiners.turns.auto_loss import choose, controller_features, gain
 from lossweave.errors import LossweaveError
 from lossweave.progress import Progress
+
+CASES = {
+    "AutoLoss": Case(
+        lambda terms: {"lr": 0.1, "episode": 3}, draws=3, unknown=("previous",)
+    ),
+    "AutoLoss joint hold": Case(
+        lambda terms: {"joint": True, "inactive": "hold", "lr": 0.1, "episode": 3,
+                       "objective": those(FACTORS, terms)},
+        draws=3, waits=True, unknown=("previous",),
+    ),
+}  # fmt: skip
 
 
 def _bound(terms: tuple[str, ...] = ("a", "b", "c"), **arguments: Any) -> AutoLoss:

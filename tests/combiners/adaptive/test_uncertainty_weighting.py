@@ -4,11 +4,19 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.combiner_cases import close, here, losses_at
+from helpers.combiner_cases import Case, close, here, losses_at
 from torchjd.scalarization import UW
 
 from lossweave.combiners import UncertaintyWeighting, build_combiner
 from lossweave.errors import LossweaveError
+
+CASES = {
+    "UncertaintyWeighting": Case(
+        lambda terms: {"lr": 0.05, "init": 0.2},
+        alone=0.5 * 2.718281828**-0.2,
+        value_alone=False,  # s itself is in it
+    )
+}
 
 
 def _bound(terms: tuple[str, ...] = ("a", "b", "c"), **arguments: Any) -> UncertaintyWeighting:

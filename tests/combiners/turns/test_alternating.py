@@ -1,15 +1,34 @@
 """Terms in turns."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import torch
-from helpers.combiner_cases import here
+from helpers.combiner_cases import Case, here
 
 from lossweave.combiners import Alternating, build_combiner
 from lossweave.combiners.turns.alternating import turn_at
 from lossweave.errors import LossweaveError
 from lossweave.progress import Progress
+
+
+def _schedule(lengths: dict[str, int], terms: Sequence[str]) -> dict[str, int]:
+    return {term: length for term, length in lengths.items() if term in terms}
+
+
+#: The turn of an absent term is spent on nothing.
+CASES = {
+    "Alternating": Case(
+        lambda terms: {"schedule": _schedule({"a": 1, "b": 2, "c": 1}, terms)},
+        absent_as_if_never_there=False,
+    ),
+    "Alternating epoch zero": Case(
+        lambda terms: {"unit": "epoch", "inactive": "zero",
+                       "schedule": _schedule({"a": 1, "b": 1, "c": 1}, terms)},
+        absent_as_if_never_there=False,
+    ),
+}
 
 
 def _bound(terms: tuple[str, ...] = ("cls", "loc"), **arguments: Any) -> Alternating:

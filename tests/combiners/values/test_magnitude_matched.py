@@ -4,11 +4,15 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.combiner_cases import close, here
+from helpers.combiner_cases import Case, close, here, reference
 
 from lossweave.combiners import MagnitudeMatched, build_combiner
 from lossweave.combiners.values.magnitude_matched import matching_exponents
 from lossweave.errors import LossweaveError
+
+CASES = {
+    "MagnitudeMatched": Case(lambda terms: {"reference": reference(terms), "updates": 3})
+}
 
 
 def _bound(terms: tuple[str, ...] = ("a", "b", "c"), **arguments: Any) -> MagnitudeMatched:

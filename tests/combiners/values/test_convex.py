@@ -4,10 +4,17 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.combiner_cases import close, here
+from helpers.combiner_cases import SHARES, Case, close, here, those
 
 from lossweave.combiners import Convex, build_combiner
 from lossweave.errors import LossweaveError
+
+CASES = {
+    "Convex": Case(
+        lambda terms: {"alpha": [SHARES[t] / sum(those(SHARES, terms).values()) for t in terms]},
+        absent_as_if_never_there=False,  # its share is left unused
+    )
+}
 
 
 @pytest.mark.parametrize(

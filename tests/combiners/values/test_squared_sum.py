@@ -2,10 +2,12 @@
 
 import pytest
 import torch
-from helpers.combiner_cases import close, here
+from helpers.combiner_cases import Case, close, here
 
 from lossweave.combiners import SquaredSum, build_combiner
 from lossweave.errors import LossweaveError
+
+CASES = {"SquaredSum": Case(alone=5.0, value_alone=False)}
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,18 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.combiner_cases import close, here
+from helpers.combiner_cases import Case, close, here
 
 from lossweave.combiners import RandomWeighting, build_combiner
 from lossweave.combiners.adaptive.random_weighting import random_weights
 from lossweave.errors import LossweaveError
 from lossweave.progress import Progress
+
+CASES = {
+    "RandomWeighting": Case(
+        lambda terms: {"seed": 3}, absent_as_if_never_there=False, by_position=True, draws=3
+    )
+}
 
 
 def test_weights_are_k_times_the_softmax_of_standard_normals() -> None:

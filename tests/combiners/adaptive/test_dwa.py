@@ -4,13 +4,25 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.combiner_cases import close, here, losses_at
+from helpers.combiner_cases import Case, close, here, losses_at
 from torchjd.scalarization import DWA as TorchJDDWA
 
 from lossweave.combiners import DWA, build_combiner
 from lossweave.combiners.adaptive.dwa import dwa_weights
 from lossweave.errors import LossweaveError
 from lossweave.progress import Progress
+
+#: An absent term counts in the normalisation.
+CASES = {
+    "DWA": Case(
+        lambda terms: {"temperature": 1.5, "period": 2},
+        absent_as_if_never_there=False, unknown=("newer", "older"),
+    ),
+    "DWA epoch": Case(
+        lambda terms: {"temperature": 0.5},
+        absent_as_if_never_there=False, unknown=("newer", "older"),
+    ),
+}  # fmt: skip
 
 
 def _bound(terms: tuple[str, ...] = ("a", "b", "c"), **arguments: Any) -> DWA:

@@ -1,11 +1,33 @@
 """GradDrop's own: the formula, its expectation, its draws."""
 
+from unittest.mock import patch
+
+import pytest
 import torch
+from helpers.gradient_cases import GradientCase
+from helpers.gradient_reference import Reference
+from torch import Tensor
 from torchjd import aggregation
 
-from lossweave.combiners import GradDrop
+from lossweave.combiners import GradDrop, build_combiner
 from lossweave.combiners.gradients.graddrop import sign_dropout
+from lossweave.errors import LossweaveError
 from lossweave.progress import Progress
+
+
+class DropReference(Reference):
+    """TorchJD's, with the draws that are made here for the same elements."""
+
+    def combine_alive(
+        self, rows: Tensor, alive: list[int], update: int, draws: Tensor, last: bool
+    ) -> Tensor:
+        with patch("torch.rand", return_value=draws):
+            return self.aggregator(rows)
+
+
+CASES = {
+    "GradDrop": GradientCase({"seed": 5}, reference=DropReference, weighting=False, keeps=False)
+}
 
 ROWS = torch.tensor([[1.0, 3.0, 0.0, -2.0], [2.0, -1.0, 0.0, -1.0]])
 
@@ -53,3 +75,8 @@ def test_draws_follow_from_seed_update_and_tensor() -> None:
 def test_leaks_by_name() -> None:
     combiner = _combiner(leak={"a": 1.0, "b": 1.0})
     torch.testing.assert_close(combiner.mix(list(ROWS), key=0), ROWS.sum(0))
+
+
+def test_wrong_arguments() -> None:
+    with pytest.raises(LossweaveError, match="interval=2 should be 1"):
+        build_combiner({"type": "GradDrop", "interval": 2})

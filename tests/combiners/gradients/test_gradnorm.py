@@ -1,11 +1,62 @@
 """GradNorm's own: its slope against automatic differentiation, what it learns, what it leaves."""
 
+from typing import Any
+
 import pytest
 import torch
+from helpers.gradient_cases import GradientCase
+from helpers.gradient_reference import Reference
+from torch import Tensor, nn
 
-from lossweave.combiners import GradNorm
+from lossweave.combiners import GradNorm, build_combiner
 from lossweave.combiners.gradients.gradnorm import grad_norm_slope
+from lossweave.errors import LossweaveError
 from lossweave.progress import Progress
+
+
+class NormReference(Reference):
+    """The paper's step, by torch's own Adam and autograd, at the end of an update."""
+
+    weighted = True
+
+    def start(self, options: dict[str, Any]) -> None:
+        self.weights = nn.Parameter(torch.ones(self.terms, dtype=torch.float64))
+        self.adam = torch.optim.Adam([self.weights], lr=options["lr"])
+        self.first: Tensor | None = None
+        self.window: list[Tensor] = []
+
+    def combine(self, rows: Tensor, update: int, draws: Tensor, last: bool) -> Tensor:
+        norms = rows.norm(dim=1)
+        self.window.append(norms)
+        self.known = [k for k in range(len(rows)) if norms[k] > 0]
+        return self.weights.detach()[self.known] @ rows[self.known]
+
+    def private_weights(self, rows: Tensor, combined: Tensor) -> Tensor:
+        return self.weights.detach().clone()
+
+    def learn(self, values: Tensor) -> None:
+        norms = torch.stack(self.window).mean(0)
+        self.window = []
+        if self.first is None:
+            self.first = values
+        ratios = values / self.first
+        known = self.known
+        lengths = self.weights[known] * norms[known]
+        ratio = ratios[known] / ratios[known].mean()
+        target = (lengths.mean() * ratio ** self.arguments["alpha"]).detach()
+        self.adam.zero_grad()
+        ((lengths - target).abs().sum() / norms[known].mean()).backward()
+        before = self.weights.detach().clone()
+        self.adam.step()
+        with torch.no_grad():
+            self.weights *= before[known].sum() / self.weights[known].sum()
+
+
+CASES = {
+    "GradNorm": GradientCase(
+        {"alpha": 1.0, "lr": 0.1}, reference=NormReference, weighting=False
+    )
+}
 
 HERE = torch.tensor([True, True])
 
@@ -92,3 +143,15 @@ def test_the_balancing_never_touches_the_models_gradients() -> None:
     _step(combiner, 0, [1.0, 1.0], 1.0, 3.0)
     assert parameter.grad is None
     assert not any(buffer.requires_grad for buffer in combiner.buffers())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"normalize": True}, "no argument 'normalize'"),
+        ({"alpha": -1.0}, "alpha=-1.0"),
+    ],
+)
+def test_wrong_arguments(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(LossweaveError, match=message):
+        build_combiner({"type": "GradNorm", **arguments})

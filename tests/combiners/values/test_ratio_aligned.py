@@ -4,10 +4,23 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.combiner_cases import close, here
+from helpers.combiner_cases import TERMS, Case, close, here, reference
+from torch import Tensor
 
-from lossweave.combiners import RatioAligned, build_combiner
+from lossweave.combiners import Combiner, RatioAligned, build_combiner
 from lossweave.errors import LossweaveError
+
+
+def _formula(combiner: Combiner, losses: Tensor) -> Tensor:
+    reference = losses[TERMS.index("b")]
+    return reference + sum(
+        losses[k] / (losses[k] / reference).detach() for k in range(3) if TERMS[k] != "b"
+    )
+
+
+CASES = {
+    "RatioAligned": Case(lambda terms: {"reference": reference(terms)}, formula=_formula)
+}
 
 
 def _bound(reference: str | None = None, terms: tuple[str, ...] = ("a", "b", "c")) -> RatioAligned:

@@ -4,11 +4,20 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.combiner_cases import close, here
+from helpers.combiner_cases import SHARES, Case, close, here, those
 from torchjd.scalarization import STCH as TorchJDSTCH
 
 from lossweave.combiners import STCH, build_combiner
 from lossweave.errors import LossweaveError
+
+CASES = {
+    "STCH": Case(
+        lambda terms: {"mu": 0.5, "weights": those(SHARES, terms),
+                       "reference": those({"a": 0.1, "b": 0.0, "c": 0.2}, terms)},
+        alone=0.5,
+        value_alone=False,  # it is that of the loss above its reference
+    )
+}
 
 
 def _bound(terms: tuple[str, ...] = ("a", "b", "c"), **arguments: Any) -> STCH:

@@ -4,10 +4,12 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.combiner_cases import close, here
+from helpers.combiner_cases import Case, close, here
 
 from lossweave.combiners import LpNorm, build_combiner
 from lossweave.errors import LossweaveError
+
+CASES = {"LpNorm": Case(lambda terms: {"p": 3.0}, drops_negative=True)}
 
 
 @pytest.mark.parametrize("p", [1, 1.5, 2.0, 3.0, 10.0])

@@ -2,10 +2,12 @@
 
 import pytest
 import torch
-from helpers.combiner_cases import here
+from helpers.combiner_cases import Case, here
 
 from lossweave.combiners import Max, Min, build_combiner
 from lossweave.errors import LossweaveError
+
+CASES = {name: Case(one_wins=True) for name in ("Max", "Min")}
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,12 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.combiner_cases import here
+from helpers.combiner_cases import FACTORS, Case, here, those
 
 from lossweave.combiners import Sum, build_combiner
 from lossweave.errors import LossweaveError
+
+CASES = {"Sum": Case(lambda terms: {"weights": those(FACTORS, terms)})}
 
 
 def _bound(weights: Any = None, terms: tuple[str, ...] = ("a", "b")) -> Sum:

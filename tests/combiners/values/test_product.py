@@ -2,10 +2,12 @@
 
 import pytest
 import torch
-from helpers.combiner_cases import close, here
+from helpers.combiner_cases import Case, close, here
 
 from lossweave.combiners import Product, build_combiner
 from lossweave.errors import LossweaveError
+
+CASES = {"Product": Case(drops_negative=True, overflows=True)}
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,13 @@
 
 import pytest
 import torch
-from helpers.combiner_cases import close, here
+from helpers.combiner_cases import Case, close, here
 from torchjd.scalarization import GeometricMean as TorchJDGeometricMean
 
 from lossweave.combiners import GeometricMean, build_combiner
 from lossweave.errors import LossweaveError
+
+CASES = {"GeometricMean": Case(drops_negative=True)}
 
 
 @pytest.mark.parametrize("losses", [[1.0, 4.0], [0.3], [1e-20, 1e15, 2.0], [5.0, 5.0, 5.0, 5.0]])

@@ -1,9 +1,17 @@
 """ConFIG from the Gramian against TorchJD's from the rows."""
 
 import torch
+from helpers.gradient_cases import GradientCase
+from helpers.gradient_rows import preferences_go_by_name
 from torchjd import aggregation
 
 from lossweave.combiners.gradients.config import config_weights
+
+CASES = {"ConFIG": GradientCase()}
+
+
+def test_preferences_by_name() -> None:
+    preferences_go_by_name("ConFIG")
 
 
 def test_it_is_torchjds() -> None:

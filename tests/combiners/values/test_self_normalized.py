@@ -4,10 +4,18 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.combiner_cases import close, here
+from helpers.combiner_cases import Case, close, here
+from torch import Tensor
 
-from lossweave.combiners import SelfNormalized, build_combiner
+from lossweave.combiners import Combiner, SelfNormalized, build_combiner
 from lossweave.errors import LossweaveError
+
+
+def _formula(combiner: Combiner, losses: Tensor) -> Tensor:
+    return (losses / (losses.detach().abs() + 1e-6)).sum()
+
+
+CASES = {"SelfNormalized": Case(lambda terms: {"eps": 1e-6}, formula=_formula, alone=0.4)}
 
 
 def test_equals_the_formula_under_autograd() -> None:
