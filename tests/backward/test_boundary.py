@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lossweave.backward import Boundary, BoundaryState, surroundings
+from lossweave.backward import Boundary, BoundaryState, _boundary, reachability_of
 from lossweave.errors import LossweaveError
 
 
@@ -62,8 +62,8 @@ def test_the_layer_before_a_relu_in_place_is_the_representation() -> None:
     # The ReLU is called twice per level, and only behind the last layer do the terms part.
     assert boundary.found == ("two",)
     assert len(points) == 2
-    around = surroundings(terms, points)
-    assert not around.leaves and around.terms == [[0, 1], [0, 1]]
+    reachability = reachability_of(terms, points)
+    assert not reachability.leaves and reachability.terms == [[0, 1], [0, 1]]
     with boundary.caught(model):
         terms = model(torch.randn(5, 3))
     assert len(boundary.take(terms)) == 2  # without a search
@@ -111,9 +111,9 @@ def test_a_path_around_names_the_module() -> None:
     boundary = Boundary(["two"])
     model, terms, points = _caught(boundary, shared_head=True)
     terms[1] = terms[1] + model.base.weight.sum()
-    around = surroundings(terms, points)
+    reachability = reachability_of(terms, points)
     with pytest.raises(LossweaveError, match="lies above 'base', which the term 'b' reaches"):
-        boundary.check(around.boundary, around.leaves, lambda leaf: "b", model)
+        boundary.check(reachability.boundary, reachability.leaves, lambda leaf: "b", model)
 
 
 def test_nested_modules_are_refused() -> None:
@@ -124,3 +124,18 @@ def test_nested_modules_are_refused() -> None:
         terms = model(torch.randn(5, 3))
     with pytest.raises(LossweaveError, match="'two' returns is computed from what 'one' returns"):
         boundary.take(terms)
+
+
+def test_the_nesting_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    walks: list[int] = []
+    walk = _boundary.reach
+    monkeypatch.setattr(_boundary, "reach", lambda *args: walks.append(1) or walk(*args))
+    boundary = Boundary(["two"])
+    model = Pyramid(boundary, shared_head=True)
+    for _ in range(3):
+        with boundary.caught(model):
+            terms = model(torch.randn(5, 3))
+        points = boundary.take(terms)
+        reachability = reachability_of(terms, points)
+        boundary.check(reachability.boundary, reachability.leaves, lambda leaf: "a", model)
+    assert not reachability.leaves and len(walks) == len(points)

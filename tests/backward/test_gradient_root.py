@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lossweave.backward import gradient_root, surroundings
+from lossweave.backward import gradient_root, reachability_of
 
 
 class Fixed:
@@ -34,8 +34,8 @@ def _leaves(count: int) -> list[Tensor]:
 
 
 def _root(terms: list[Tensor | None], leaves: list[Tensor], method: Fixed, **more: bool) -> Tensor:
-    around = surroundings(terms, [])
-    return gradient_root(torch.tensor(5.0), terms, around, leaves, method, **more)
+    reachability = reachability_of(terms, [])
+    return gradient_root(torch.tensor(5.0), terms, reachability, leaves, method, **more)
 
 
 @pytest.mark.parametrize("private", ["plain", "weighted"])

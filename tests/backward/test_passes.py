@@ -1,11 +1,11 @@
-"""The terms' graphs in stages: the same gradients, on less memory."""
+"""The terms' graphs above and below a cut: the same gradients, on less memory."""
 
 import pytest
 import torch
 from torch import nn
 
-from lossweave.backward import gradient_root, reach, surroundings
-from lossweave.backward._passes import staged
+from lossweave.backward import gradient_root, reach, reachability_of
+from lossweave.backward._passes import cut_passes
 from lossweave.studies.benchmark.memory import peak_bytes
 
 
@@ -30,7 +30,7 @@ def test_random_graphs(seed: int, random_terms) -> None:
     rows = [[torch.zeros(6).double() if g is None else g for g in row] for row in rows]
     terms = random_terms(seed, leaves)
     method = Mean()
-    root = gradient_root(torch.zeros(()), terms, surroundings(terms, []), leaves, method)
+    root = gradient_root(torch.zeros(()), terms, reachability_of(terms, []), leaves, method)
     root.backward()
     count = [sum(bool(row[i].any()) for row in rows) for i in range(5)]
     shared = torch.stack(
@@ -80,11 +80,11 @@ def test_a_pyramid_is_cut_between_the_stages_of_its_trunk() -> None:
     edges: dict = {}
     walks = [reach([term], edges=edges) for term in terms]
     ends = [sorted(place[id(leaf)] for leaf in walk.leaves) for walk in walks]
-    passes = staged(terms, walks, ends, place, edges)
+    passes = cut_passes(terms, walks, ends, place, edges)
     assert [p.term for p in passes] == [0, 1, 0, 1]
     assert [p.root for p in passes] == [True, True, False, False]
     assert [p.keep for p in passes] == [True, False, True, False]
-    for k in range(2):  # each parameter is met in one stage only
+    for k in range(2):  # each parameter is met on one side only
         met = [i for p in passes if p.term == k for i in p.ends]
         assert sorted(met) == ends[k]
     late = {name for name, p in model.named_parameters() if place[id(p)] in passes[2].ends}
@@ -102,8 +102,9 @@ def test_peak_memory_is_near_that_of_one_backward() -> None:
 
     def ours() -> None:
         terms = model(x)
-        around = surroundings(terms, [])
-        gradient_root(torch.zeros(()), terms, around, list(model.parameters()), Mean()).backward()
+        reachability = reachability_of(terms, [])
+        parameters = list(model.parameters())
+        gradient_root(torch.zeros(()), terms, reachability, parameters, Mean()).backward()
         model.zero_grad()
 
     def passes() -> None:
@@ -136,7 +137,7 @@ def test_a_graph_whose_nodes_do_not_tell_their_order() -> None:
     thread = threading.Thread(target=late)
     thread.start()
     thread.join()
-    root = gradient_root(torch.zeros(()), made, surroundings(made, []), [x], Mean())
+    root = gradient_root(torch.zeros(()), made, reachability_of(made, []), [x], Mean())
     root.backward()
     torch.testing.assert_close(x.grad, torch.full((3,), 1.5 * 2 + 2.5 * 3))
 
@@ -151,9 +152,9 @@ def test_hooks_on_tensors_act_once() -> None:
         else:
             y.register_hook(lambda grad: watched.append(1))
     terms = [y.sum(), (2 * y).sum()]
-    around = surroundings(terms, [])
-    assert len(around.passes) == 4
-    gradient_root(torch.zeros(()), terms, around, [x], Mean()).backward()
+    reachability = reachability_of(terms, [])
+    assert len(reachability.passes) == 4
+    gradient_root(torch.zeros(()), terms, reachability, [x], Mean()).backward()
     torch.testing.assert_close(x.grad, torch.full((3,), (1.5 + 2 * 2.5) * 1.1**20))
     assert len(watched) >= 40
 
@@ -175,10 +176,10 @@ def test_functions_written_in_python_outlive_what_is_above_them() -> None:
     for number in range(40):
         y = Doubled.apply(y) if number % 3 else 0.5 * y
     terms = [y.sum(), (3 * y).sum()]
-    around = surroundings(terms, [])
-    assert len(around.passes) == 4
-    root = gradient_root(torch.zeros(()), terms, around, [x], Mean())
+    reachability = reachability_of(terms, [])
+    assert len(reachability.passes) == 4
+    root = gradient_root(torch.zeros(()), terms, reachability, [x], Mean())
     factor = 2.0**26 * 0.5**14
-    del y, terms, around
+    del y, terms, reachability
     root.backward()
     torch.testing.assert_close(x.grad, torch.full((3,), factor * (1.5 + 3 * 2.5)))

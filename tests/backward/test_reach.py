@@ -1,4 +1,4 @@
-"""What the terms reach, found anew or recalled from the graph before."""
+"""What the terms reach, found anew or known from the graph before."""
 
 import copy
 import pickle
@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from lossweave.backward import Recall, _reach, gradient_root, surroundings
+from lossweave.backward import GraphCache, _reach, gradient_root, reachability_of
 from lossweave.errors import LossweaveError
 
 
@@ -15,13 +15,13 @@ from lossweave.errors import LossweaveError
 def searches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """One entry per graph in which the passes were searched for."""
     made: list[int] = []
-    search = _reach.staged
+    search = _reach.cut_passes
 
     def counted(*args):
         made.append(1)
         return search(*args)
 
-    monkeypatch.setattr(_reach, "staged", counted)
+    monkeypatch.setattr(_reach, "cut_passes", counted)
     return made
 
 
@@ -30,28 +30,28 @@ def _leaves() -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_a_graph_like_the_one_before_is_recalled(
+def test_a_graph_like_the_one_before_is_not_searched(
     seed: int, searches: list[int], random_terms
 ) -> None:
-    leaves, recall = _leaves(), Recall()
-    surroundings(random_terms(seed, leaves), [], recall)
+    leaves, cache = _leaves(), GraphCache()
+    reachability_of(random_terms(seed, leaves), [], cache)
     terms = random_terms(seed, leaves)
     assert len(searches) == 1
-    recalled = surroundings(terms, [], recall)
+    known = reachability_of(terms, [], cache)
     assert len(searches) == 1
-    fresh = surroundings(terms, [])
-    assert [id(leaf) for leaf in recalled.leaves] == [id(leaf) for leaf in fresh.leaves]
-    assert recalled.terms == fresh.terms
-    assert recalled.passes == fresh.passes
+    fresh = reachability_of(terms, [])
+    assert [id(leaf) for leaf in known.leaves] == [id(leaf) for leaf in fresh.leaves]
+    assert known.terms == fresh.terms
+    assert known.passes == fresh.passes
 
 
 def test_another_graph_is_searched(searches: list[int], random_terms) -> None:
-    leaves, recall = _leaves(), Recall()
+    leaves, cache = _leaves(), GraphCache()
     for seed in (0, 1, 0, 2, 2):
         terms = random_terms(seed, leaves)
-        known = surroundings(terms, [], recall)
-        assert known.passes == surroundings(terms, []).passes
-    assert len(searches) == 4 + 5  # all but the last of those that may recall, and the others
+        known = reachability_of(terms, [], cache)
+        assert known.passes == reachability_of(terms, []).passes
+    assert len(searches) == 4 + 5  # all but the last of those that have a cache, and the others
 
 
 @pytest.mark.parametrize(
@@ -69,19 +69,19 @@ def test_another_graph_is_searched(searches: list[int], random_terms) -> None:
 )
 def test_small_differences_are_seen(change) -> None:
     x, y = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
-    recall = Recall()
-    surroundings([(x * y).sum(), (2 * x).sum()], [], recall)
+    cache = GraphCache()
+    reachability_of([(x * y).sum(), (2 * x).sum()], [], cache)
     terms = change(x, y)
-    found, fresh = surroundings(terms, [], recall), surroundings(terms, [])
+    found, fresh = reachability_of(terms, [], cache), reachability_of(terms, [])
     assert [id(leaf) for leaf in found.leaves] == [id(leaf) for leaf in fresh.leaves]
     assert (found.terms, found.passes) == (fresh.terms, fresh.passes)
 
 
 def test_leaves_are_those_of_the_graph_at_hand() -> None:
-    recall = Recall()
+    cache = GraphCache()
     for _ in range(2):
         x = torch.ones(3, requires_grad=True)
-        found = surroundings([(2 * x).sum(), (3 * x).sum()], [], recall)
+        found = reachability_of([(2 * x).sum(), (3 * x).sum()], [], cache)
         assert found.leaves == [x] and found.leaves[0] is x
 
 
@@ -93,7 +93,7 @@ class Mean:
 
 
 def test_a_hook_that_comes_later_acts_once() -> None:
-    x, recall = torch.ones(3, requires_grad=True), Recall()
+    x, cache = torch.ones(3, requires_grad=True), GraphCache()
     for hooked in (False, False, True):
         y = x
         for _ in range(30):
@@ -101,30 +101,30 @@ def test_a_hook_that_comes_later_acts_once() -> None:
             if hooked:
                 y.register_hook(lambda grad: grad * 1.1)
         terms = [y.sum(), (2 * y).sum()]
-        around = surroundings(terms, [], recall)
-        assert len(around.passes) == (2 if hooked else 4)
-        gradient_root(torch.zeros(()), terms, around, [x], Mean()).backward()
+        reachability = reachability_of(terms, [], cache)
+        assert len(reachability.passes) == (2 if hooked else 4)
+        gradient_root(torch.zeros(()), terms, reachability, [x], Mean()).backward()
         factor = 1.1**30 if hooked else 1.0
         torch.testing.assert_close(x.grad, torch.full((3,), 6.5 * factor))
         x.grad = None
 
 
 def test_a_term_that_is_a_leaf() -> None:
-    x, recall = torch.ones((), requires_grad=True), Recall()
+    x, cache = torch.ones((), requires_grad=True), GraphCache()
     for _ in range(2):
-        assert surroundings([x, 2 * x], [], recall).terms == [[0], [0]]
+        assert reachability_of([x, 2 * x], [], cache).terms == [[0], [0]]
 
 
 def test_a_checkpoint_that_hides_its_graph_is_refused_each_time() -> None:
-    x, recall = torch.ones(3, requires_grad=True), Recall()
+    x, cache = torch.ones(3, requires_grad=True), GraphCache()
     for _ in range(2):
         y = checkpoint(torch.sin, x, use_reentrant=True)
         with pytest.raises(LossweaveError, match="reentrant"):
-            surroundings([y.sum(), (2 * y).sum()], [], recall)
+            reachability_of([y.sum(), (2 * y).sum()], [], cache)
 
 
-def test_what_is_recalled_can_be_copied_and_saved(random_terms) -> None:
-    leaves, recall = _leaves(), Recall()
-    surroundings(random_terms(3, leaves), [], recall)
-    for other in (copy.deepcopy(recall), pickle.loads(pickle.dumps(recall))):
-        assert vars(other) == vars(recall)
+def test_what_is_cached_can_be_copied_and_saved(random_terms) -> None:
+    leaves, cache = _leaves(), GraphCache()
+    reachability_of(random_terms(3, leaves), [], cache)
+    for other in (copy.deepcopy(cache), pickle.loads(pickle.dumps(cache))):
+        assert vars(other) == vars(cache)

@@ -3,16 +3,16 @@
 from lossweave.backward._boundary import Boundary, BoundaryState
 from lossweave.backward._gradient_root import gradient_root
 from lossweave.backward._graph import reach, reached_leaves
-from lossweave.backward._reach import Recall, surroundings
+from lossweave.backward._reach import GraphCache, reachability_of
 from lossweave.backward._value_root import weighted_root
 
 __all__ = [
     "Boundary",
     "BoundaryState",
-    "Recall",
+    "GraphCache",
     "gradient_root",
     "reach",
+    "reachability_of",
     "reached_leaves",
-    "surroundings",
     "weighted_root",
 ]

@@ -50,6 +50,7 @@ class Boundary:
         #: The modules found for 'representation'; empty where it comes down to the features.
         self.found: tuple[str, ...] | None = None
         self._above: set[int] = set()
+        self._apart = False  # none of the chosen modules' outputs is known to feed another's
         self._forget()
 
     @property
@@ -169,7 +170,7 @@ class Boundary:
 
     def _refuse_nested(self, caught: Sequence[_Caught]) -> None:
         """Names of modules may be chosen such that one's output feeds another's."""
-        if self._above:  # seen before
+        if self._apart:
             return
         nodes = {point.node: name for name, point in caught}
         for name, point in caught:
@@ -180,12 +181,13 @@ class Boundary:
                         f"boundary: what {name!r} returns is computed from what {other!r} "
                         "returns; name one of them"
                     )
+        self._apart = bool(caught)
 
     def check(
         self,
         points: Sequence[Point],
         leaves: Sequence[Tensor],
-        who: Callable[[Tensor], str],
+        term_of: Callable[[Tensor], str],
         model: nn.Module | None = None,
     ) -> None:
         """Refuse a boundary that a term goes around.
@@ -193,7 +195,7 @@ class Boundary:
         Args:
             points: the boundary's.
             leaves: what is reached without passing it.
-            who: tells which term reaches a leaf.
+            term_of: tells which term reaches a leaf.
             model: has names for its parameters.
 
         Raises:
@@ -211,9 +213,9 @@ class Boundary:
                 names = {id(parameter): name for name, parameter in parameters}
                 module = names.get(key, "a tensor").rpartition(".")[0] or names.get(key, "a tensor")
                 raise LossweaveError(
-                    f"boundary={self.where!r} lies above {module!r}, which the term {who(leaf)!r} "
-                    "reaches around it as well; choose a boundary that all its paths cross, or "
-                    "boundary='parameters'"
+                    f"boundary={self.where!r} lies above {module!r}, which the term "
+                    f"{term_of(leaf)!r} reaches around it as well; choose a "
+                    "boundary that all its paths cross, or boundary='parameters'"
                 )
         self._above.update(fresh)
 
@@ -225,6 +227,7 @@ class Boundary:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.where, self.found = state["where"], state["found"]
         self._above = set()
+        self._apart = False
         self._forget()
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lossweave.backward._passes import run_pass
-from lossweave.backward._reach import Surroundings
+from lossweave.backward._reach import Reachability
 from lossweave.backward._rows import BUCKET, chunks, flat, inner_products, weighted
 from lossweave.utils import distributed
 
@@ -40,7 +40,7 @@ class Method(Protocol):
 def gradient_root(
     value: Tensor,
     terms: Sequence[Tensor | None],
-    around: Surroundings,
+    reachability: Reachability,
     parameters: Sequence[Tensor],
     method: Method,
     retain: bool = False,
@@ -48,16 +48,16 @@ def gradient_root(
     r"""A scalar whose backward combines the terms' gradients at a boundary.
 
     Backward runs one pass per term, from the term down to the boundary and to the leaves
-    above it (in two stages, see :func:`~lossweave.backward._passes.staged`), with the gradient
-    that came in, so a loss scaler's factor and the division by accumulated iterations reach
-    every half-precision gradient. With :math:`J` the K rows over
-    the boundary and over the leaves that two or more terms reach, divided by that factor, the
-    Gramian :math:`G = J J^\top` is summed up in float64, tensor by tensor, small ones together
-    (for a few terms on a CPU products are taken in float32 piece by piece, where its range
-    allows); the method turns it into K weights, and each tensor gets :math:`\sum_k w_k g_k`.
+    above it (above a cut first, see :func:`~lossweave.backward._passes.cut_passes`), with the
+    gradient that came in, so a loss scaler's factor and the division by accumulated iterations
+    reach every half-precision gradient. With :math:`J` the K rows over the boundary and over the
+    leaves that two or more terms reach, divided by that factor, the Gramian
+    :math:`G = J J^\top` is summed up in float64, tensor by tensor, small ones together (for a few
+    terms on a CPU products are taken in float32 piece by piece, where its range allows); the
+    method turns it into K weights, and each tensor gets :math:`\sum_k w_k g_k`.
     A leaf that one term reaches gets that term's gradient, as it is or weighted. What follows
     below the boundary is one ordinary backward. The terms' graph is released with the last pass
-    through each stage.
+    through each side of the cut.
 
     With several ranks, rows of shared parameters are averaged over the ranks first; the
     Gramians of boundary tensors, which belong to a rank's own batch, are summed and divided
@@ -67,26 +67,26 @@ def gradient_root(
     Args:
         value: the scalar's value, detached, shape ``()``.
         terms: K attached scalars; None where a term is absent.
-        around: what :func:`~lossweave.backward.surroundings` found for them.
+        reachability: what :func:`~lossweave.backward.reachability_of` found for them.
         parameters: the model's parameters, in an order that all ranks share.
         method: what makes weights of the Gramian.
         retain: keep the terms' graph, which something else is going to run a backward through.
 
     Example:
-        >>> from lossweave.backward import surroundings
+        >>> from lossweave.backward import reachability_of
         >>> class Mean:
         ...     private, elementwise = "plain", False
         ...     def weights_of(self, gramian):
         ...         return [1 / len(gramian)] * len(gramian)
         >>> x = torch.ones(2, requires_grad=True)
         >>> terms = [(3 * x).sum(), (5 * x).sum()]
-        >>> around = surroundings(terms, [])
-        >>> root = gradient_root(torch.tensor(16.0), terms, around, [x], Mean())
+        >>> reachability = reachability_of(terms, [])
+        >>> root = gradient_root(torch.tensor(16.0), terms, reachability, [x], Mean())
         >>> root.backward()
         >>> x.grad
         tensor([4., 4.])
     """
-    job = _Job(list(terms), around, list(parameters), method, retain)
+    job = _Job(list(terms), reachability, list(parameters), method, retain)
     return _GradientRoot.apply(value, job, *job.tensors)
 
 
@@ -135,16 +135,17 @@ class _Job:
     def __init__(
         self,
         terms: list[Tensor | None],
-        around: Surroundings,
+        reachability: Reachability,
         parameters: list[Tensor],
         method: Method,
         retain: bool,
     ) -> None:
         self.roots = terms
         self.count = len(terms)
-        self.around = around
-        self.tensors = [*(point.tensor for point in around.boundary), *around.leaves]
-        self.places: list[Any] = [*(point.edge for point in around.boundary), *around.leaves]
+        self.reachability = reachability
+        self.tensors = [*(point.tensor for point in reachability.boundary), *reachability.leaves]
+        edges = (point.edge for point in reachability.boundary)
+        self.places: list[Any] = [*edges, *reachability.leaves]
         self.parameters = parameters
         self.method = method
         self.retain = retain
@@ -157,7 +158,7 @@ class _Job:
         self._differentiate(scale)
         shared, share = self._agree(scale.device)
         limit = -1 if self.method.elementwise else _SMALL[scale.device.type == "cpu"]
-        own = self._gathered(range(len(self.around.boundary)), limit)
+        own = self._gathered(range(len(self.reachability.boundary)), limit)
         common = self._averaged(shared) if self.ranks > 1 else self._gathered(shared, limit)
         weights = self.method.weights_of(self._gramian(own, common, scale))
         if self.method.elementwise:
@@ -174,9 +175,9 @@ class _Job:
 
     def _differentiate(self, scale: Tensor) -> None:
         held: dict[Any, Tensor] = {}
-        self.around.passes.reverse()
-        while self.around.passes:  # what a pass holds of the graph goes with it
-            one = self.around.passes.pop()
+        self.reachability.passes.reverse()
+        while self.reachability.passes:  # what a pass holds of the graph goes with it
+            one = self.reachability.passes.pop()
             root = self.roots[one.term]
             if one.root:
                 self.roots[one.term] = None
@@ -194,10 +195,10 @@ class _Job:
             average over the ranks DDP is going to take as if it were 0 there. Negative positions
             stand for parameters that this rank does not reach.
         """
-        edge = len(self.around.boundary)
+        edge = len(self.reachability.boundary)
         if self.ranks == 1:
             return [i for i in range(edge, len(self.rows)) if len(self.rows[i]) > 1], {}
-        place = {id(leaf): edge + i for i, leaf in enumerate(self.around.leaves)}
+        place = {id(leaf): edge + i for i, leaf in enumerate(self.reachability.leaves)}
         flags = torch.zeros(self.count + 1, len(self.parameters))
         for p, parameter in enumerate(self.parameters):
             if id(parameter) in place:
@@ -296,7 +297,7 @@ class _Job:
 
     def _mix(self, units: Sequence[_Unit], share: Mapping[int, float]) -> None:
         """Combine the rows of each unit, one tensor's, by the method's own rule."""
-        edge = len(self.around.boundary)
+        edge = len(self.reachability.boundary)
         number = {id(parameter): p for p, parameter in enumerate(self.parameters)}
         for (i,), rows in units:
             if i < 0:

@@ -1,4 +1,4 @@
-"""The terms' graphs in two stages, so that what the first kept is released before the second.
+"""The terms' passes, above a cut and then below it, so that what is above is released first.
 
 A pass per term through a whole graph would keep all activations until the last pass, beside
 that pass's own intermediate gradients. With a cut, every term's gradient is first brought to it;
@@ -17,7 +17,7 @@ from torch.autograd.graph import GradientEdge
 
 from lossweave.backward._graph import Reach
 
-__all__ = ["Pass", "bare", "run_pass", "staged", "unstaged"]
+__all__ = ["Pass", "bare", "cut_passes", "run_pass", "whole_passes"]
 
 #: How much of what two or more terms share lies above the cut, by the sizes of the gradients
 #: there. From 0.3 to 0.4, one cut takes as little memory on the demo's three detectors as any
@@ -29,15 +29,15 @@ _Edge = tuple[Any, int]  # a node, and which of its outputs
 
 
 class Pass(NamedTuple):
-    """One term's way through one stage.
+    """One term's way through the graph on one side of the cut.
 
     Args:
         term: its position.
         root: whether it begins at the term itself.
-        above: the edges at which it goes on from earlier stages.
-        below: the edges at which later stages go on.
+        above: the edges at which it goes on from earlier passes.
+        below: the edges at which later passes go on.
         ends: the positions of the leaves, or the boundary's points, that it reaches.
-        keep: whether a later pass needs the graph of this stage.
+        keep: whether a later pass needs the graph that this one goes through.
     """
 
     term: int
@@ -48,7 +48,7 @@ class Pass(NamedTuple):
     keep: bool
 
 
-def unstaged(walks: Sequence[Reach], ends: Sequence[list[int]]) -> list[Pass]:
+def whole_passes(walks: Sequence[Reach], ends: Sequence[list[int]]) -> list[Pass]:
     """One pass per term, for what takes little memory.
 
     Args:
@@ -63,7 +63,7 @@ def unstaged(walks: Sequence[Reach], ends: Sequence[list[int]]) -> list[Pass]:
     return passes
 
 
-def staged(
+def cut_passes(
     roots: Sequence[Tensor | None],
     walks: Sequence[Reach],
     ends: Sequence[list[int]],
@@ -96,14 +96,14 @@ def staged(
         >>> place = {id(x): 0, id(y): 1, id(z): 2}
         >>> edges = {}
         >>> walks = [reach([term], edges=edges) for term in terms]
-        >>> passes = staged(terms, walks, [[0, 1, 2], [0, 1]], place, edges)
+        >>> passes = cut_passes(terms, walks, [[0, 1, 2], [0, 1]], place, edges)
         >>> [(p.term, p.ends, p.keep) for p in passes]
         [(0, [2], True), (1, [], False), (0, [0, 1], True), (1, [0, 1], False)]
     """
     cut = _cut(children, walks)
     begin = [None if root is None else root.grad_fn for root in roots]
     if cut is None or any(wanted and begin[k] is None for k, wanted in enumerate(ends)):
-        return unstaged(walks, ends)
+        return whole_passes(walks, ends)
     last, crossing = cut
     first = children.keys() - last
     late = {place[id(c.variable)] for node in last for c, _ in children[node] if c not in children}

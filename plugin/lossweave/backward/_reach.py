@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from lossweave.backward._graph import DDP_SINK, LEAF, REENTRANT, Point, following, reach
-from lossweave.backward._passes import Pass, bare, staged, unstaged
+from lossweave.backward._passes import Pass, bare, cut_passes, whole_passes
 from lossweave.errors import LossweaveError
 
-__all__ = ["Recall", "Surroundings", "surroundings"]
+__all__ = ["GraphCache", "Reachability", "reachability_of"]
 
 
-class Surroundings(NamedTuple):
+class Reachability(NamedTuple):
     """What the terms reach from above, down to the boundary and down to the leaves.
 
     Args:
@@ -27,6 +27,11 @@ class Surroundings(NamedTuple):
     leaves: list[Tensor]
     terms: list[list[int]]
     passes: list[Pass]
+
+    def term_of(self, leaf: Tensor) -> int:
+        """The first term that reaches a leaf without passing the boundary."""
+        at = next(i for i, other in enumerate(self.leaves) if other is leaf) + len(self.boundary)
+        return next(k for k, reached in enumerate(self.terms) if at in reached)
 
     def unrelated(self) -> list[tuple[int, int]]:
         """Pairs of terms (both of which reach something) that have nothing in common."""
@@ -51,7 +56,7 @@ class _Trail(NamedTuple):
     marks: list[int]
 
 
-class Recall:
+class GraphCache:
     """What was found for the last graph down to the leaves.
 
     Most iterations make the same graph again; then it is walked over once, and nothing is
@@ -59,10 +64,10 @@ class Recall:
 
     Example:
         >>> import torch
-        >>> recall = Recall()
+        >>> cache = GraphCache()
         >>> x = torch.ones(2, requires_grad=True)
         >>> for _ in range(2):
-        ...     found = surroundings([(2 * x).sum(), (3 * x).sum()], [], recall)
+        ...     found = reachability_of([(2 * x).sum(), (3 * x).sum()], [], cache)
         >>> found.terms
         [[0], [0]]
     """
@@ -73,7 +78,7 @@ class Recall:
         self._terms: list[list[int]] = []
         self._passes: list[Pass] = []
 
-    def found(self, trail: _Trail) -> Surroundings | None:
+    def found(self, trail: _Trail) -> Reachability | None:
         """What was found, of a graph's own nodes; None where the graph is another one, or must
         not be entered where that one was."""
         if trail.marks != self._marks:
@@ -82,9 +87,9 @@ class Recall:
         if not bare({edge for one in passes for edge in one.below}):
             return None
         leaves = [trail.nodes[i].variable for i in self._leaves]
-        return Surroundings([], leaves, self._terms, passes)
+        return Reachability([], leaves, self._terms, passes)
 
-    def keep(self, trail: _Trail, found: Surroundings) -> None:
+    def keep(self, trail: _Trail, found: Reachability) -> None:
         """Keep what was found, by the nodes' places on the way."""
         place = {node: i for i, node in enumerate(trail.nodes)}
         leaves = {id(n.variable): i for n, i in place.items() if type(n).__name__ == LEAF}
@@ -93,15 +98,15 @@ class Recall:
         self._passes = [_exchanged(one, place) for one in found.passes]
 
 
-def surroundings(
-    terms: Sequence[Tensor | None], boundary: Sequence[Point], recall: Recall | None = None
-) -> Surroundings:
+def reachability_of(
+    terms: Sequence[Tensor | None], boundary: Sequence[Point], cache: GraphCache | None = None
+) -> Reachability:
     """Find what the terms reach.
 
     Args:
         terms: K attached scalars; None (or a detached one) where a term is absent.
         boundary: the points at which the terms' gradients are combined.
-        recall: what an earlier call found, which is used again where the graph is the same.
+        cache: what an earlier call found, which is used again where the graph is the same.
 
     Raises:
         LossweaveError: a reentrant activation checkpoint stands above the boundary.
@@ -109,15 +114,15 @@ def surroundings(
     Example:
         >>> import torch
         >>> x, y = (torch.ones(2, requires_grad=True) for _ in range(2))
-        >>> found = surroundings([(x * y).sum(), (2 * x).sum()], [])
+        >>> found = reachability_of([(x * y).sum(), (2 * x).sum()], [])
         >>> len(found.leaves), found.terms
         (2, [[0, 1], [1]])
     """
     cut = {point.node: point for point in boundary}
     edges: dict[Any, list[Any]] = {}
-    recall = recall or Recall()
+    cache = cache or GraphCache()
     trail = None if boundary else _trail(terms, edges)
-    if trail is not None and (known := recall.found(trail)) is not None:
+    if trail is not None and (known := cache.found(trail)) is not None:
         return known
     walks = [reach([] if term is None else [term], cut, edges) for term in terms]
     if any(walk.reentrant for walk in walks):
@@ -138,10 +143,12 @@ def surroundings(
         for walk in walks
     ]
     # Above a boundary there is little to release, and less to be gained than the search takes.
-    passes = unstaged(walks, reached) if points else staged(terms, walks, reached, place, edges)
-    found = Surroundings(points, list(leaves.values()), reached, passes)
+    passes = (
+        whole_passes(walks, reached) if points else cut_passes(terms, walks, reached, place, edges)
+    )
+    found = Reachability(points, list(leaves.values()), reached, passes)
     if trail is not None:
-        recall.keep(trail, found)
+        cache.keep(trail, found)
     return found
 
 

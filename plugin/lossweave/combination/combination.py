@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from lossweave.backward import (
     Boundary,
     BoundaryState,
-    Recall,
+    GraphCache,
     gradient_root,
+    reachability_of,
     reached_leaves,
-    surroundings,
     weighted_root,
 )
 from lossweave.combination.terms import TermMap
@@ -95,7 +95,7 @@ class LossCombination(nn.Module):
         self._last: tuple[Tensor, Tensor] | None = None
         self._plain: dict[str, Tensor] = {}
         self._warned = False
-        self._recall = Recall()
+        self._graph_cache = GraphCache()
         combiner = node.combiner
         #: Where gradients are combined; None for functions of the losses' values.
         self.boundary = (
@@ -287,19 +287,17 @@ class LossCombination(nn.Module):
     ) -> Tensor:
         combiner = self.node.combiner
         assert isinstance(combiner, GradientCombiner) and self.boundary is not None
-        around = surroundings(terms, self.boundary.take(terms), self._recall)
+        reachability = reachability_of(terms, self.boundary.take(terms), self._graph_cache)
 
-        def who(leaf: Tensor) -> str:
-            at = len(around.boundary) + [id(other) for other in around.leaves].index(id(leaf))
-            found = next(k for k, reached in enumerate(around.terms) if at in reached)
-            return combiner.terms[found]
+        def term_of(leaf: Tensor) -> str:
+            return combiner.terms[reachability.term_of(leaf)]
 
-        self.boundary.check(around.boundary, around.leaves, who, model)
-        self._warn_of_unrelated(around.unrelated(), combiner)
-        parameters = around.leaves  # an order of its own will do where nobody else's matters
+        self.boundary.check(reachability.boundary, reachability.leaves, term_of, model)
+        self._warn_of_unrelated(reachability.unrelated(), combiner)
+        parameters = reachability.leaves  # an order of its own will do where nobody else's matters
         if model is not None and (combiner.elementwise or distributed.world_size() > 1):
             parameters = [p for p in model.parameters() if p.requires_grad]
-        return gradient_root(value, terms, around, parameters, combiner, retain)
+        return gradient_root(value, terms, reachability, parameters, combiner, retain)
 
     def _warn_of_unrelated(
         self, pairs: Sequence[tuple[int, int]], combiner: GradientCombiner

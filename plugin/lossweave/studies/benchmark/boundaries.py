@@ -17,7 +17,7 @@ import torch
 from mmengine.registry import MODELS, init_default_scope
 from tqdm import tqdm
 
-from lossweave.backward import surroundings
+from lossweave.backward import reachability_of
 from lossweave.combiners import GradientCombiner, combiner_class
 from lossweave.errors import LossweaveError
 from lossweave.mmdet.configs import load_config, with_combiner
@@ -316,9 +316,9 @@ def _shared_bytes(model: Any, batch: Any) -> int:
     combination = model.loss_combination
     losses = model._run_forward(model.data_preprocessor(batch, True), mode="loss")
     terms = summed_terms(losses, combination.terms)
-    around = surroundings(terms, combination.boundary.take(terms))
-    tensors = [*(point.tensor for point in around.boundary), *around.leaves]
-    reached = [i for found in around.terms for i in found]
+    reachability = reachability_of(terms, combination.boundary.take(terms))
+    tensors = [*(point.tensor for point in reachability.boundary), *reachability.leaves]
+    reached = [i for found in reachability.terms for i in found]
     return bytes_of(t for i, t in enumerate(tensors) if reached.count(i) > 1)
 
 
