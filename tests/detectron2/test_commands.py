@@ -13,10 +13,10 @@ from detectron2.data import MetadataCatalog
 from helpers.mmdet_support import assert_same
 
 from lossweave.cli import main
-from lossweave.cli.main import framework_of
 from lossweave.detectron2.configs import default_work_dir, load_config, with_combiner
-from lossweave.detectron2.lazy import Trainer
+from lossweave.detectron2.yaml import Trainer
 from lossweave.errors import LossweaveError
+from lossweave.host.paths import framework_of
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -210,8 +210,8 @@ def test_what_testing_refuses(stock: str, lazy: str) -> None:
 
 def test_nothing_is_lost_on_interrupt(stock: str, data: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from d2_toy import register_data; "
-        "from lossweave import command_line; register_data(Path(sys.argv[1])); "
+        "import sys; from pathlib import Path; from helpers.detectron2_toy import register_data; "
+        "from lossweave.cli import main; register_data(Path(sys.argv[1])); "
         "main.run(lambda: main.train(sys.argv[2:]))"
     )
     arguments = [stock, "--work-dir", "w", "--combiner", "IMTLL", "--exact-resume"]

@@ -8,7 +8,7 @@ from detectron2.engine import HookBase
 from helpers.detectron2_toy import DATA
 from helpers.mmdet_support import ALL_COMBINERS, HELD, assert_same, combiner_config
 
-from lossweave.detectron2.lazy import Trainer
+from lossweave.detectron2.yaml import Trainer
 
 #: Times, and what counts from the start of a process.
 VARYING = ("time", "data_time", "eta_seconds", "conflict")

@@ -112,11 +112,11 @@ def test_a_loss_that_is_not_finite_ends_the_run_by_name(make_cfg) -> None:
             self.combiner_hook = made[1] = _Spoil(at=2)
             return made
 
-    from lossweave.detectron2.lazy import _explained
+    from lossweave.detectron2.run import train_explained
 
     trainer = Trained(make_cfg("retinanet", combiner_config("IMTLL")))
     with pytest.raises(LossweaveError, match=words):
-        _explained(trainer.combiner_hook, trainer.train)
+        train_explained(trainer.combiner_hook, trainer.train)
 
 
 def test_idle_heads_have_no_gradient(make_cfg) -> None:

@@ -1,118 +1,48 @@
-"""The command lines of ``tools/train.py`` and ``tools/test.py``, for both frameworks."""
+"""The tools ``tools/train.py`` and ``tools/test.py``, for both frameworks."""
 
-import argparse
-import ast
 import importlib
+import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lossweave.combiners import combiner_names
-from lossweave.errors import LossweaveError
-from lossweave.host.paths import resolve_config
+from lossweave.cli.options import parse_test, parse_train
+from lossweave.errors import (
+    EXIT_DIVERGED,
+    EXIT_INTERRUPTED,
+    EXIT_WRONG_INPUT,
+    LossweaveError,
+    NonFiniteLossError,
+)
+from lossweave.host.paths import framework_of
 
-__all__ = [
-    "framework_of",
-    "parse_options",
-    "parse_terms",
-    "parse_value",
-    "run",
-    "test",
-    "test_parser",
-    "train",
-    "train_parser",
-]
+__all__ = ["run", "test", "train"]
 
-_TRAIN_EXAMPLES = """\
-examples:
-  # a config that names its combiner
-  python tools/train.py configs/mmdet/demo/retinanet_demo.py
-  # any stock config, wrapped without editing it
-  python tools/train.py mmdet::ssd/ssd300_coco.py --combiner UncertaintyWeighting
-  python tools/train.py mmdet::retinanet/retinanet_r18_fpn_1x_coco.py \\
-      --combiner DWA --combiner-options temperature=1.0 period=500
-  # Detectron2: a yaml config or a LazyConfig, of your own or of its model zoo
-  python tools/train.py detectron2://COCO-Detection/faster_rcnn_R_50_FPN_1x.yaml \\
-      --combiner PCGrad --combiner-options boundary=features --num-gpus 8
-  # own terms: shell-style patterns of the detector's losses
-  python tools/train.py mmdet::fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py --combiner Product \\
-      --terms 'cls=loss_cls' 'loc=loss_bbox,loss_centerness'
-  # Faster R-CNN in four steps; every stage resumes with --resume, too
-  python tools/train.py configs/mmdet/alternating/faster-rcnn_demo.py
-  python tools/train.py configs/detectron2/alternating/faster_rcnn_demo.py
-  # go on after a stop, from the newest checkpoint in the work directory
-  python tools/train.py CONFIG --resume
-  # several GPUs with MMDetection: its own launchers
-  torchrun --nproc_per_node 8 tools/train.py CONFIG --launcher pytorch
-"""
-_TEST_EXAMPLES = """\
-examples:
-  python tools/test.py configs/mmdet/demo/retinanet_demo.py \\
-      work_dirs/retinanet_demo_Sum/iter_500.pth --show-dir pictures
-  python tools/test.py configs/detectron2/demo/retinanet_demo.py \\
-      work_dirs/retinanet_demo_Sum/model_final.pth
-"""
+#: Set to anything, it shows where an error comes from.
+_DEBUG = "LOSSWEAVE_TRACEBACK"
 
 
 def run(main: Callable[[], Any]) -> None:
-    """Run a tool: wrong input is one line on standard error and exit status 2."""
+    """Run a tool: what ends it is one line on standard error and an exit status.
+
+    Wrong input ends with status 2, a training that diverged with 3, an interrupted one with 130.
+    With LOSSWEAVE_TRACEBACK=1 in the environment the line comes with its traceback.
+
+    Args:
+        main: the tool.
+    """
     try:
         main()
     except LossweaveError as error:
+        if os.environ.get(_DEBUG):
+            traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(EXIT_DIVERGED if isinstance(error, NonFiniteLossError) else EXIT_WRONG_INPUT)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
-        sys.exit(130)
-
-
-# ------------------------------------------------------------------------------ frameworks
-
-
-def framework_of(config: str) -> str:
-    """Which framework a config is for: 'mmdet' or 'detectron2'.
-
-    A yaml file is Detectron2's. A Python file is a LazyConfig of Detectron2's if it imports
-    anything of that, or imports relatively (MMDetection's configs name bases, or import them
-    inside ``with read_base()``).
-
-    Raises:
-        LossweaveError: there is no such config.
-
-    Example:
-        >>> framework_of("detectron2://COCO-Detection/retinanet_R_50_FPN_1x.yaml")
-        'detectron2'
-    """
-    if "://" in config or config.endswith((".yaml", ".yml")):
-        return "detectron2"
-    if "::" not in config and not Path(config).is_file():
-        from lossweave.host.paths import in_model_zoo
-
-        if in_model_zoo(config):
-            return "detectron2"
-    if config.startswith("mmdet::"):
-        return "mmdet"
-    return "detectron2" if _is_lazy(Path(resolve_config(config))) else "mmdet"
-
-
-def _is_lazy(path: Path) -> bool:
-    try:
-        statements = ast.parse(path.read_text(encoding="utf-8")).body
-    except SyntaxError as error:
-        raise LossweaveError(f"{path} is not a Python file: {error}") from None
-    for statement in statements:
-        if isinstance(statement, ast.ImportFrom):
-            if statement.level:
-                return True
-            names = [statement.module or ""]
-        elif isinstance(statement, ast.Import):
-            names = [alias.name for alias in statement.names]
-        else:
-            continue
-        if any(f"{name}.".startswith(("detectron2.", "lossweave.detectron2.")) for name in names):
-            return True
-    return False
+        sys.exit(EXIT_INTERRUPTED)
 
 
 def _adapter(config: str) -> Any:
@@ -137,8 +67,8 @@ def train(arguments: Sequence[str] | None = None) -> Any:
     Raises:
         LossweaveError: wrong input, before anything is trained.
     """
-    args = train_parser().parse_args(arguments)
-    return _adapter(args.config).train(args)
+    options = parse_train(arguments)
+    return _adapter(options.config).train(options)
 
 
 def test(arguments: Sequence[str] | None = None) -> dict[str, Any]:
@@ -150,193 +80,7 @@ def test(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     Raises:
         LossweaveError: wrong input.
     """
-    args = test_parser().parse_args(arguments)
-    if not Path(args.checkpoint).is_file():
-        raise LossweaveError(f"there is no checkpoint {args.checkpoint!r}")
-    return _adapter(args.config).test(args)
-
-
-# --------------------------------------------------------------------------------- options
-
-
-def _parser(description: str, examples: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=description,
-        epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "config",
-        help="path of a config of either framework, or mmdet::PATH, lossweave::PATH, "
-        "detectron2://PATH for one that a package ships",
-    )
-    return parser
-
-
-def _add_stock_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        metavar="KEY=VALUE",
-        help="override settings of the config, e.g. model.bbox_head.num_classes=10 or "
-        'SOLVER.BASE_LR=0.01; MMDetection takes lists as key="[a,b]" or key=a,b',
-    )
-    parser.add_argument(
-        "--launcher",
-        choices=["none", "pytorch", "slurm", "mpi"],
-        default="none",
-        help="MMDetection's job launcher",
-    )
-    parser.add_argument(
-        "--num-gpus", type=int, default=1, help="GPUs of this machine, for Detectron2"
-    )
-    parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
-
-
-def train_parser() -> argparse.ArgumentParser:
-    """The options of ``tools/train.py``: the stock tools', and the combiner's."""
-    parser = _parser(
-        "Train a detector; its losses are combined as the config or --combiner says.",
-        _TRAIN_EXAMPLES,
-    )
-    parser.add_argument(
-        "--work-dir", help="where logs and checkpoints go (work_dirs/<config>_<combiner>)"
-    )
-    parser.add_argument("--amp", action="store_true", help="train with mixed precision")
-    parser.add_argument(
-        "--auto-scale-lr",
-        action="store_true",
-        help="scale the learning rate to the batch size (MMDetection)",
-    )
-    parser.add_argument(
-        "--resume",
-        nargs="?",
-        const="auto",
-        metavar="CHECKPOINT",
-        help="go on from a checkpoint, or from the newest in the work directory",
-    )
-    _add_stock_options(parser)
-    group = parser.add_argument_group("combining the losses")
-    group.add_argument(
-        "--combiner",
-        metavar="NAME",
-        help="how the terms become one scalar: " + ", ".join(combiner_names()),
-    )
-    group.add_argument(
-        "--combiner-options",
-        nargs="+",
-        metavar="KEY=VALUE",
-        help="arguments of the combiner, e.g. temperature=1.0",
-    )
-    group.add_argument(
-        "--terms",
-        nargs="+",
-        metavar="TERMS",
-        help="'task' (cls, loc), 'head' (rpn_cls, rpn_loc, roi_cls, roi_loc), or NAME=PATTERN,...",
-    )
-    group.add_argument(
-        "--exact-resume",
-        action="store_true",
-        help="number the draws, so that --resume from any iteration ends bit-identical "
-        "(lossweave's own configs do; it changes the random numbers of a stock config)",
-    )
-    return parser
-
-
-def test_parser() -> argparse.ArgumentParser:
-    """The options of ``tools/test.py``: the stock tools'."""
-    parser = _parser(
-        "Evaluate a detector's checkpoint. Combined and stock checkpoints both fit.",
-        _TEST_EXAMPLES,
-    )
-    parser.add_argument("checkpoint", help="path of the checkpoint")
-    parser.add_argument("--work-dir", help="where the metrics go (work_dirs/<config>_<combiner>)")
-    parser.add_argument("--tta", action="store_true", help="test-time augmentation")
-    group = parser.add_argument_group("MMDetection alone")
-    group.add_argument("--out", metavar="FILE.pkl", help="write the detections, for offline use")
-    group.add_argument("--show", action="store_true", help="show the detections in a window")
-    group.add_argument("--show-dir", metavar="DIR", help="write pictures of the detections")
-    group.add_argument("--wait-time", type=float, default=2, help="seconds per picture shown")
-    _add_stock_options(parser)
-    return parser
-
-
-def parse_options(option: str, words: Sequence[str] | None) -> dict[str, Any]:
-    """Values by name from KEY=VALUE words.
-
-    Args:
-        option: the option that they belong to, for messages.
-        words: what followed it.
-
-    Raises:
-        LossweaveError: a word without a key or a value.
-
-    Example:
-        >>> parse_options("--combiner-options", ["temperature=1", "boundary=features"])
-        {'temperature': 1, 'boundary': 'features'}
-    """
-    values = {}
-    for word in words or ():
-        key, equals, value = word.partition("=")
-        if not key or not equals:
-            raise LossweaveError(f"{option}: {word!r} should be KEY=VALUE")
-        values[key] = parse_value(value)
-    return values
-
-
-def parse_value(text: str) -> Any:
-    """A value as typed: a number, true, false, none, a list, a dict, otherwise a name.
-
-    Example:
-        >>> [parse_value(t) for t in ("1e-3", "true", "a", "[1,b]", "1,2", "{cls: 1, loc: 2}")]
-        [0.001, True, 'a', [1, 'b'], [1, 2], {'cls': 1, 'loc': 2}]
-    """
-    text = text.strip()
-    words = {"true": True, "false": False, "none": None}
-    if text.lower() in words:
-        return words[text.lower()]
-    parts = _split(text)
-    if len(parts) > 1:
-        return [parse_value(part) for part in parts]
-    if text[:1] + text[-1:] in ("[]", "()"):
-        inner = text[1:-1].strip()
-        return [parse_value(part) for part in _split(inner)] if inner else []
-    if text[:1] + text[-1:] == "{}":
-        pairs = [part.partition(":") for part in _split(text[1:-1]) if part.strip()]
-        return {str(parse_value(key)): parse_value(value) for key, _, value in pairs}
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
-
-
-def _split(text: str) -> list[str]:
-    """At the commas outside of brackets."""
-    parts, depth = [""], 0
-    for letter in text:
-        depth += (letter in "[({") - (letter in "])}")
-        if letter == "," and not depth:
-            parts.append("")
-        else:
-            parts[-1] += letter
-    return parts
-
-
-def parse_terms(words: Sequence[str] | None) -> Any:
-    """What ``--terms`` means: one word, or NAME=PATTERN,PATTERN ...
-
-    Example:
-        >>> parse_terms(["a=loss_cls", "b=loss_bbox,?loss_l1"])
-        {'a': ['loss_cls'], 'b': ['loss_bbox', '?loss_l1']}
-    """
-    if not words:
-        return None
-    if len(words) == 1 and "=" not in words[0]:
-        return words[0]
-    terms = {}
-    for word in words:
-        name, equals, patterns = word.partition("=")
-        if not equals or not patterns:
-            raise LossweaveError(f"--terms: {word!r} should be NAME=PATTERN[,PATTERN...]")
-        terms[name] = patterns.split(",")
-    return terms
+    options = parse_test(arguments)
+    if not Path(options.checkpoint).is_file():
+        raise LossweaveError(f"there is no checkpoint {options.checkpoint!r}")
+    return _adapter(options.config).test(options)

@@ -1,17 +1,21 @@
-"""Detectron2's configs, yaml and lazy: the ``LOSSWEAVE`` node, and what the tools do to them."""
+"""What the tools do to Detectron2's configs: find, combine, choose a work directory."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode, LazyCall, LazyConfig, get_cfg
 from detectron2.data import build_detection_train_loader
-from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.utils.file_io import PathManager
 from omegaconf import DictConfig, OmegaConf
 
+from lossweave.detectron2.config_node import (
+    META,
+    add_lossweave_config,
+    combination_options,
+    new_node,
+)
 from lossweave.detectron2.detector import combine_losses
 from lossweave.detectron2.draws import build_numbered_train_loader
 from lossweave.errors import LossweaveError
@@ -19,8 +23,6 @@ from lossweave.host import configs as host_configs
 from lossweave.host.paths import resolve_config
 
 __all__ = [
-    "add_lossweave_config",
-    "combination_options",
     "combiner_label",
     "default_work_dir",
     "is_combined",
@@ -30,90 +32,8 @@ __all__ = [
     "with_exact_resume",
 ]
 
-_META = "CombinedLossDetector"
 _ZOO = "detectron2://"
 _UNSET = ("", ".", "output")  # Detectron2's default output directories
-
-
-# --------------------------------------------------------------------------- the yaml node
-
-
-def add_lossweave_config(cfg: CfgNode) -> CfgNode:
-    """Add the ``LOSSWEAVE`` node with its defaults to a Detectron2 config. In place.
-
-    ===================== ===================================================================
-    ``BASE_DETECTOR``     the meta-architecture whose losses are combined, e.g. 'RetinaNet'
-    ``COMBINER.TYPE``     the combiner's name
-    ``COMBINER.ARGS``     its arguments, in lower case as in Python
-    ``TERMS``             'task' or 'head'
-    ``TERM_PATTERNS``     a node from the names of own terms to patterns, in place of TERMS
-    ``EXTRA``             'add' or 'error', for losses that belong to no term
-    ``ON_NONFINITE``      'raise' or 'skip'
-    ``NUMBERED_DRAWS``    whether lossweave's tools number the draws (see
-                          :func:`lossweave.detectron2.build_numbered_train_loader`)
-    ``HELD_OUT``          names of data sets that are not trained on, for AutoLoss
-    ``HELD_OUT_BATCHES``  how many training batches of them are measured
-    ===================== ===================================================================
-
-    They mean what the arguments of :func:`lossweave.detectron2.combine_losses` do, and take
-    effect with ``MODEL.META_ARCHITECTURE: CombinedLossDetector``.
-
-    Example:
-        >>> cfg = add_lossweave_config(get_cfg())
-        >>> cfg.MODEL.META_ARCHITECTURE = "CombinedLossDetector"
-        >>> cfg.LOSSWEAVE.BASE_DETECTOR = "RetinaNet"
-        >>> cfg.LOSSWEAVE.COMBINER.TYPE = "UncertaintyWeighting"
-        >>> cfg.LOSSWEAVE.COMBINER.ARGS.lr = 0.01
-    """
-    node = CfgNode()
-    node.BASE_DETECTOR = ""
-    node.COMBINER = CfgNode()
-    node.COMBINER.TYPE = "Sum"
-    node.COMBINER.ARGS = CfgNode(new_allowed=True)
-    node.TERMS = "task"
-    node.TERM_PATTERNS = CfgNode(new_allowed=True)  # yacs lets no key be a name or a node
-    node.EXTRA = "add"
-    node.ON_NONFINITE = "raise"
-    node.NUMBERED_DRAWS = False
-    node.HELD_OUT = ()
-    node.HELD_OUT_BATCHES = 1
-    cfg.LOSSWEAVE = node
-    return cfg
-
-
-def combination_options(cfg: CfgNode) -> tuple[str, dict[str, Any]]:
-    """The base detector's name and the arguments of ``combine_losses`` that a config asks for.
-
-    Raises:
-        LossweaveError: there is no ``LOSSWEAVE`` node, or it names no known detector.
-    """
-    if "LOSSWEAVE" not in cfg:
-        raise LossweaveError(
-            "the config has no LOSSWEAVE node; call lossweave.detectron2.add_lossweave_config(cfg)"
-        )
-    node = cfg.LOSSWEAVE
-    base = node.BASE_DETECTOR
-    known = [name for name, _ in META_ARCH_REGISTRY if name != _META]
-    if base not in known:
-        near = get_close_matches(base, known, n=3)
-        words = f"did you mean {' or '.join(map(repr, near))}?" if near else ", ".join(known)
-        raise LossweaveError(
-            f"LOSSWEAVE.BASE_DETECTOR={base!r} is no meta-architecture; "
-            + (words if near else f"there are {words}")
-        )
-    return base, {
-        "combiner": {"type": node.COMBINER.TYPE, **_plain(node.COMBINER.ARGS)},
-        "terms": _plain(node.TERM_PATTERNS) or node.TERMS,
-        "extra": node.EXTRA,
-        "on_nonfinite": node.ON_NONFINITE,
-    }
-
-
-def _plain(value: Any) -> Any:
-    """A node as an ordinary dict, and so on inside."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 # ------------------------------------------------------------------------------- reading
@@ -210,29 +130,22 @@ def with_combiner(
 def _change_yaml(
     cfg: CfgNode, combiner: str | None, options: Mapping[str, Any], terms: Any
 ) -> dict[str, Any] | None:
-    wrapped = cfg.MODEL.META_ARCHITECTURE == _META
+    wrapped = cfg.MODEL.META_ARCHITECTURE == META
     if combiner is None and terms is None and not wrapped:
         return None
     node = cfg.LOSSWEAVE
     if not wrapped:
         node.BASE_DETECTOR = cfg.MODEL.META_ARCHITECTURE
-        cfg.MODEL.META_ARCHITECTURE = _META
+        cfg.MODEL.META_ARCHITECTURE = META
     if combiner is not None:
         # Replaced as a whole: arguments of the config's combiner mean nothing to another.
         node.COMBINER.TYPE = combiner
-        node.COMBINER.ARGS = _node(options)
+        node.COMBINER.ARGS = new_node(options)
     if isinstance(terms, str):
-        node.TERMS, node.TERM_PATTERNS = terms, _node({})
+        node.TERMS, node.TERM_PATTERNS = terms, new_node({})
     elif terms is not None:
-        node.TERM_PATTERNS = _node(terms)
+        node.TERM_PATTERNS = new_node(terms)
     return combination_options(cfg)[1]
-
-
-def _node(values: Mapping[str, Any]) -> CfgNode:
-    node = CfgNode(new_allowed=True)
-    for key, value in values.items():
-        node[key] = _node(value) if isinstance(value, Mapping) else value
-    return node
 
 
 def _change_lazy(
@@ -290,7 +203,7 @@ def with_exact_resume(cfg: Any) -> Any:
 def combiner_label(cfg: Any) -> str:
     """The name of the config's combiner, 'stock' where it has none."""
     if isinstance(cfg, CfgNode):
-        combined = cfg.MODEL.META_ARCHITECTURE == _META
+        combined = cfg.MODEL.META_ARCHITECTURE == META
         return cfg.LOSSWEAVE.COMBINER.TYPE if combined else "stock"
     if not is_combined(cfg.model):
         return "stock"

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from lossweave.backward import weighted_root
 from lossweave.combination import LossCombination, build_combination
+from lossweave.detectron2.config_node import combination_options
 from lossweave.errors import LossweaveError
 from lossweave.progress import Progress
 
@@ -265,7 +266,5 @@ def CombinedLossDetector(cfg: Any) -> nn.Module:
     Raises:
         LossweaveError: no ``LOSSWEAVE`` node, an unknown detector, combiner or argument.
     """
-    from lossweave.detectron2.configs import combination_options
-
     base, options = combination_options(cfg)
     return combine_losses(META_ARCH_REGISTRY.get(base)(cfg), **options)

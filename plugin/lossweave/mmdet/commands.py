@@ -9,8 +9,8 @@ from mmengine.config import ConfigDict, DictAction
 from mmengine.registry import RUNNERS, init_default_scope
 from mmengine.runner import Runner
 
-from lossweave.cli.main import parse_options, parse_terms
 from lossweave.errors import LossweaveError
+from lossweave.host.options import Common, TestOptions, TrainOptions
 from lossweave.mmdet.configs import (
     default_work_dir,
     load_config,
@@ -22,21 +22,25 @@ from lossweave.mmdet.configs import (
 __all__ = ["test", "train"]
 
 
-def _cfg_options(words: Sequence[str] | None) -> dict[str, Any]:
-    """Overrides as MMEngine reads them."""
+def _cfg_options(words: Sequence[str]) -> dict[str, Any]:
+    """Overrides as MMEngine reads them.
+
+    Raises:
+        LossweaveError: it cannot read one.
+    """
     parser = argparse.ArgumentParser()
     parser.add_argument("--cfg-options", nargs="+", action=DictAction)
-    bad = [word for word in words or () if "=" not in word]
-    if bad:
-        raise LossweaveError(f"--cfg-options: {bad[0]!r} should be KEY=VALUE")
-    return parser.parse_args(["--cfg-options", *words]).cfg_options if words else {}
+    try:
+        return parser.parse_args(["--cfg-options", *words]).cfg_options if words else {}
+    except AssertionError as error:  # brackets that do not match
+        raise LossweaveError(f"--cfg-options: {error}") from None
 
 
-def train(args: argparse.Namespace) -> Runner:
+def train(options: TrainOptions) -> Runner:
     """Train as the stock tool does, with the losses combined.
 
     Args:
-        args: what :func:`lossweave.cli.main.train_parser` parsed.
+        options: what is asked.
 
     Returns:
         The runner, after training.
@@ -44,27 +48,26 @@ def train(args: argparse.Namespace) -> Runner:
     Raises:
         LossweaveError: wrong input, before anything is trained.
     """
-    _check(args)
-    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
-    cfg = load_config(args.config, _cfg_options(args.cfg_options))
-    options = parse_options("--combiner-options", args.combiner_options)
-    with_combiner(cfg, args.combiner, options, parse_terms(args.terms))
-    if args.exact_resume:
+    _check(options)
+    os.environ.setdefault("LOCAL_RANK", str(options.local_rank))
+    cfg = load_config(options.config, _cfg_options(options.cfg_options))
+    with_combiner(cfg, options.combiner, options.combiner_options, options.terms)
+    if options.exact_resume:
         with_exact_resume(cfg)
-    cfg.launcher = args.launcher
-    cfg.work_dir = args.work_dir or cfg.get("work_dir") or default_work_dir(cfg, args.config)
-    if args.amp:
+    cfg.launcher = options.launcher
+    cfg.work_dir = options.work_dir or cfg.get("work_dir") or default_work_dir(cfg, options.config)
+    if options.amp:
         cfg.optim_wrapper.type = "AmpOptimWrapper"
         cfg.optim_wrapper.loss_scale = "dynamic"
-    if args.auto_scale_lr:
+    if options.auto_scale_lr:
         if "base_batch_size" not in cfg.get("auto_scale_lr", {}):
             raise LossweaveError(
                 "--auto-scale-lr needs auto_scale_lr.base_batch_size in the config"
             )
         cfg.auto_scale_lr.enable = True
-    if args.resume:
+    if options.resume:
         cfg.resume = True
-        cfg.load_from = None if args.resume == "auto" else args.resume
+        cfg.load_from = None if options.resume == "auto" else options.resume
     elif not cfg.get("resume"):
         refuse_other_checkpoints(cfg, cfg.work_dir)
     cfg.custom_hooks = [
@@ -76,11 +79,11 @@ def train(args: argparse.Namespace) -> Runner:
     return runner
 
 
-def test(args: argparse.Namespace) -> dict[str, float]:
+def test(options: TestOptions) -> dict[str, float]:
     """Evaluate as the stock tool does.
 
     Args:
-        args: what :func:`lossweave.cli.main.test_parser` parsed.
+        options: what is asked.
 
     Returns:
         The metrics by name.
@@ -88,29 +91,29 @@ def test(args: argparse.Namespace) -> dict[str, float]:
     Raises:
         LossweaveError: wrong input.
     """
-    _check(args)
-    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
-    if args.out and not args.out.endswith((".pkl", ".pickle")):
-        raise LossweaveError(f"--out={args.out!r} should end in .pkl or .pickle")
-    cfg = load_config(args.config, _cfg_options(args.cfg_options))
-    cfg.launcher = args.launcher
-    cfg.work_dir = args.work_dir or cfg.get("work_dir") or default_work_dir(cfg, args.config)
-    cfg.load_from = args.checkpoint
+    _check(options)
+    os.environ.setdefault("LOCAL_RANK", str(options.local_rank))
+    if options.out and not options.out.endswith((".pkl", ".pickle")):
+        raise LossweaveError(f"--out={options.out!r} should end in .pkl or .pickle")
+    cfg = load_config(options.config, _cfg_options(options.cfg_options))
+    cfg.launcher = options.launcher
+    cfg.work_dir = options.work_dir or cfg.get("work_dir") or default_work_dir(cfg, options.config)
+    cfg.load_from = options.checkpoint
     init_default_scope(cfg.get("default_scope", "mmdet"))
-    if args.show or args.show_dir:
+    if options.show or options.show_dir:
         hook = cfg.get("default_hooks", {}).get("visualization")
         if hook is None:
             raise LossweaveError("--show and --show-dir need default_hooks.visualization")
-        hook.update(draw=True, show=args.show, wait_time=args.wait_time)
-        if args.show_dir:
-            hook.test_out_dir = args.show_dir
-    if args.tta:
+        hook.update(draw=True, show=options.show, wait_time=options.wait_time)
+        if options.show_dir:
+            hook.test_out_dir = options.show_dir
+    if options.tta:
         _augment_test(cfg)
     runner = RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
-    if args.out:
+    if options.out:
         from mmdet.evaluation import DumpDetResults
 
-        runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=args.out))
+        runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=options.out))
     return runner.test()
 
 
@@ -143,8 +146,8 @@ def _augment_test(cfg: Any) -> None:
     dataset.pipeline = cfg.tta_pipeline
 
 
-def _check(args: argparse.Namespace) -> None:
-    if args.num_gpus != 1:
+def _check(options: Common) -> None:
+    if options.num_gpus != 1:
         raise LossweaveError(
             "--num-gpus is for Detectron2; several GPUs with MMDetection: "
             "torchrun --nproc_per_node N tools/train.py CONFIG --launcher pytorch"

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from lossweave.cli.main import framework_of
 from lossweave.errors import LossweaveError
+from lossweave.host.paths import framework_of
 from lossweave.mmdet.configs import load_config
 from lossweave.staged.stages import Schedule
 from lossweave.studies.runs.training import parsed_options, serial_loading
