@@ -18,7 +18,7 @@ from helpers.mmdet_toy import evaluation_dataset, toy_config
 from lossweave.staged import TrainingRecord
 
 
-def alternating_config(data: Path, work_dir: Path, **overrides: Any) -> Config:
+def staged_config(data: Path, work_dir: Path, **overrides: Any) -> Config:
     """A config of four stages of three iterations, with flips, resizes and weight decay."""
     cfg = toy_config("faster_rcnn", data, work_dir)
     dataset = evaluation_dataset(cfg)

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from helpers.mmdet_staged_toy import alternating_config, quick, train_stages, weights
+from helpers.mmdet_staged_toy import quick, staged_config, train_stages, weights
 from helpers.mmdet_support import assert_same
 from mmengine.registry import MODELS, init_default_scope
 
@@ -27,7 +27,7 @@ def _start(rank: int, data: str, work_dir: str) -> None:
     store = dist.FileStore(str(Path(data) / "store_alternating"), RANKS)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=RANKS)
     try:
-        cfg = alternating_config(Path(data), Path(work_dir), evaluation__stages=False)
+        cfg = staged_config(Path(data), Path(work_dir), evaluation__stages=False)
         cfg.launcher = "pytorch"
         cfg.model_wrapper_cfg = dict(type="MMDistributedDataParallel", device_ids=None)
         with quick():
@@ -46,7 +46,7 @@ def test_two_processes(data: Path, tmp_path: Path) -> None:
     frozen = [name for name in start if not name.startswith("roi_head")]
     assert_same({n: start[n] for n in frozen}, {n: end[n] for n in frozen})
     # Both processes' halves of the proposals, beside those of one process.
-    cfg = alternating_config(data, tmp_path / "alone")
+    cfg = staged_config(data, tmp_path / "alone")
     init_default_scope("mmdet")
     stage = record.stages[0]
     runner = StagedAdapter(cfg)

@@ -11,7 +11,7 @@ import mmdet
 import numpy as np
 import pytest
 import torch
-from helpers.mmdet_staged_toy import alternating_config, quick, train_stages, weights
+from helpers.mmdet_staged_toy import quick, staged_config, train_stages, weights
 from helpers.mmdet_support import STAGES, assert_same, check_four_steps
 from helpers.mmdet_toy import toy_config
 from mmengine.config import Config
@@ -42,7 +42,7 @@ def whole(
 ) -> tuple[Path, TrainingRecord, Config]:
     """One training of four steps, never interrupted."""
     work_dir = tmp_path_factory.mktemp("alternating") / "whole"
-    cfg = alternating_config(data, work_dir)
+    cfg = staged_config(data, work_dir)
     return work_dir, train_stages(cfg), cfg
 
 
@@ -52,7 +52,7 @@ def make(data: Path, tmp_path: Path) -> Callable[..., Config]:
 
     def config(name: str = "run", **overrides: Any) -> Config:
         quick = {"evaluation__stages": False, "evaluation__recall": [], **overrides}
-        return alternating_config(data, tmp_path / name, **quick)
+        return staged_config(data, tmp_path / name, **quick)
 
     return config
 
@@ -218,11 +218,11 @@ def test_resumes_anywhere_to_the_same_weights(whole, make, monkeypatch) -> None:
 def test_another_training_in_the_folder_is_refused(whole, data: Path) -> None:
     work_dir, _, _ = whole
     with pytest.raises(LossweaveError, match="go on with --resume"):
-        train_stages(alternating_config(data, work_dir))
-    other = alternating_config(data, work_dir, schedule__rounds=2)
+        train_stages(staged_config(data, work_dir))
+    other = staged_config(data, work_dir, schedule__rounds=2)
     with pytest.raises(LossweaveError, match="another schedule"):
         train_stages(other, resume=True)
-    other = alternating_config(data, work_dir, randomness__seed=1)
+    other = staged_config(data, work_dir, randomness__seed=1)
     with pytest.raises(LossweaveError, match="seed 0"):
         train_stages(other, resume=True)
 
@@ -306,7 +306,7 @@ def test_stale_and_truncated_files_are_refused(make) -> None:
 def test_joint_training_has_the_same_record(whole, data: Path, tmp_path: Path) -> None:
     """Stock joint training: the losses of a stock Runner's first iterations, bit for bit."""
     work_dir, _, _ = whole
-    cfg = alternating_config(data, tmp_path / "joint", schedule__type="joint")
+    cfg = staged_config(data, tmp_path / "joint", schedule__type="joint")
     record = train_stages(cfg)
     assert record.kind == "joint" and [s.name for s in record.stages] == ["joint"]
     (stage,) = record.stages

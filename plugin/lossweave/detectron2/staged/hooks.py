@@ -7,8 +7,8 @@ from typing import Any
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
-from lossweave.combination.terms import HEAD_TERMS, TermMap
 from lossweave.staged.freezing import FrozenGuard
+from lossweave.staged.losses import sums_by_term
 from lossweave.staged.measure import StageMeasure
 from lossweave.staged.record import StageRecord
 
@@ -53,7 +53,6 @@ class StageRecordHook(HookBase):
     def __init__(self, record: StageRecord, batch_size: int, interval: int) -> None:
         self.measure = StageMeasure(record)
         self._batch_size, self._interval = batch_size, interval
-        self._terms = TermMap(HEAD_TERMS, strict=False)
         self._values: dict[str, list[float]] = {}
 
     def before_train(self) -> None:
@@ -68,7 +67,8 @@ class StageRecordHook(HookBase):
             if when == at and name.startswith("loss_"):
                 self._values.setdefault(name, []).append(float(value))
         if (at + 1) % self._interval == 0 or at + 1 == self.trainer.max_iter:
-            self.measure.point(self._means())
+            means = {name: sum(values) / len(values) for name, values in self._values.items()}
+            self.measure.point(sums_by_term(means))
             self._values = {}
 
     def after_train(self) -> None:
@@ -84,17 +84,6 @@ class StageRecordHook(HookBase):
         """Take it up again."""
         self.measure.load_state_dict(state_dict["measure"])
         self._values = {name: list(values) for name, values in state_dict["values"].items()}
-
-    def _means(self) -> dict[str, float]:
-        assigned = self._terms.assign(list(self._values))
-        groups = dict(zip(self._terms.names, assigned.entries, strict=True))
-        groups.update({name: (name,) for name in assigned.extra})
-        means = {name: sum(values) / len(values) for name, values in self._values.items()}
-        return {
-            term: sum(means[entry] for entry in entries)
-            for term, entries in groups.items()
-            if entries
-        }
 
 
 class StageClockHook(HookBase):

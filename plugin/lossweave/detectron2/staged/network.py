@@ -11,9 +11,9 @@ from detectron2.modeling.meta_arch import GeneralizedRCNN, ProposalNetwork
 from detectron2.modeling.postprocessing import detector_postprocess
 from torch import nn
 
-from lossweave.combination.terms import HEAD_TERMS, TermMap
 from lossweave.errors import LossweaveError
 from lossweave.staged.freezing import freeze, hold_eval, modules_at
+from lossweave.staged.losses import active_losses
 
 __all__ = [
     "MODULES",
@@ -35,13 +35,12 @@ class _Stage:
 
     training: bool
     _frozen: tuple[str, ...] = ()
-    _dropped: frozenset[str] = frozenset()
+    _active_terms: Sequence[str] | None = None
 
     def hold(self, frozen: Sequence[str], active_terms: Sequence[str] | None) -> None:
         """Freeze modules, by their paths, and keep the losses of some terms alone."""
         self._frozen = tuple(frozen)
-        if active_terms is not None:
-            self._dropped = frozenset(HEAD_TERMS) - set(active_terms)
+        self._active_terms = active_terms
         freeze(self.frozen_modules.values())
 
     @property
@@ -59,12 +58,7 @@ class _Stage:
     def forward(self, batched_inputs: Any) -> Any:
         """The base class's; while training, without the losses of inactive terms."""
         found = super().forward(batched_inputs)  # type: ignore[misc]
-        if not self.training or not self._dropped:
-            return found
-        terms = TermMap(HEAD_TERMS, strict=False)
-        entries = dict(zip(terms.names, terms.assign(list(found)).entries, strict=True))
-        inactive = {entry for term in self._dropped for entry in entries[term]}
-        return {name: value for name, value in found.items() if name not in inactive}
+        return active_losses(found, self._active_terms) if self.training else found
 
 
 class StageProposalNetwork(_Stage, ProposalNetwork):

@@ -11,10 +11,10 @@ from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from mmengine.runner import Runner
 from torch import nn
 
-from lossweave.combination.terms import HEAD_TERMS, TermMap
 from lossweave.mmdet.staged.network import StageDetector
 from lossweave.registry import HOOKS, OPTIM_WRAPPER_CONSTRUCTORS
 from lossweave.staged.freezing import FrozenGuard, drop_frozen
+from lossweave.staged.losses import loss_names, sums_by_term
 from lossweave.staged.measure import StageMeasure
 from lossweave.staged.record import StageRecord
 
@@ -79,7 +79,6 @@ class StageRecordHook(Hook):
     def __init__(self, record: StageRecord) -> None:
         self.measure = StageMeasure(record)
         self._loaded: dict[str, Any] | None = None
-        self._terms = TermMap(HEAD_TERMS, strict=False)
 
     def before_train(self, runner: Runner) -> None:
         """Begin the session's measurement."""
@@ -106,16 +105,8 @@ class StageRecordHook(Hook):
         if done % self._interval == 0 or done == runner.max_iters:
             self.measure.point(self._losses(runner, outputs or {}))
 
-    def resume_clock(self) -> None:
-        """The next iteration begins now."""
-        self.measure.resume_clock()
-
     def after_train(self, runner: Runner) -> None:
         """Write what was measured into the record."""
-        self.write()
-
-    def write(self) -> None:
-        """Bring the record up to date, if this session has got as far as training."""
         self.measure.write()
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
@@ -128,16 +119,9 @@ class StageRecordHook(Hook):
             self._loaded = checkpoint.get(_KEY)
 
     def _losses(self, runner: Runner, outputs: dict[str, Any]) -> dict[str, float]:
-        names = [name for name in outputs if "loss" in name and name != "loss"]
-        assigned = self._terms.assign(names)
-        groups = dict(zip(self._terms.names, assigned.entries, strict=True))
-        groups.update({name: (name,) for name in assigned.extra})
-        hub = runner.message_hub
-        return {
-            term: sum(float(hub.get_scalar(f"train/{e}").mean(self._interval)) for e in entries)
-            for term, entries in groups.items()
-            if entries
-        }
+        hub, many = runner.message_hub, self._interval
+        means = {n: hub.get_scalar(f"train/{n}").mean(many) for n in loss_names(outputs)}
+        return sums_by_term({name: float(mean) for name, mean in means.items()})
 
 
 class StageClockHook(Hook):
@@ -154,7 +138,7 @@ class StageClockHook(Hook):
 
     def after_train_iter(self, runner: Runner, batch_idx: int, *_: Any, **__: Any) -> None:
         """Begin the next iteration."""
-        self._measured.resume_clock()
+        self._measured.measure.resume_clock()
 
 
 def _plain(model: Any) -> nn.Module:

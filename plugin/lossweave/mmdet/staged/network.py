@@ -10,17 +10,17 @@ import torch
 from mmdet.models.detectors import TwoStageDetector
 from torch import Tensor
 
-from lossweave.combination.terms import HEAD_TERMS, TermMap
 from lossweave.errors import LossweaveError
 from lossweave.registry import MODELS
 from lossweave.staged.freezing import freeze, hold_eval, modules_at
+from lossweave.staged.losses import active_losses
 
 __all__ = ["StageDetector", "propose"]
 
 
 @MODELS.register_module()
 class StageDetector(TwoStageDetector):
-    """A two-stage detector in one stage of an alternating training.
+    """A two-stage detector in one stage of a staged training.
 
     Without ``roi_head`` it is an RPN, without ``rpn_head`` a Fast R-CNN that needs proposals
     with its images, with both an ordinary two-stage detector. Keys of its state dict are those
@@ -46,8 +46,7 @@ class StageDetector(TwoStageDetector):
     ) -> None:
         super().__init__(*args, **kwargs)
         self.frozen = tuple(frozen)
-        self._dropped = None if active_terms is None else set(HEAD_TERMS) - set(active_terms)
-        self._terms = TermMap.by_head(rpn=True, roi=True)
+        self._active_terms = active_terms
         freeze(self.frozen_modules.values())
         below = [p for part in ("backbone", "neck") if hasattr(self, part) for p in [part]]
         self._features_frozen = all(part in self.frozen for part in below)
@@ -77,16 +76,7 @@ class StageDetector(TwoStageDetector):
             losses = super().loss(batch_inputs, batch_data_samples)
         else:
             losses = self._rpn_loss(batch_inputs, batch_data_samples)
-        if not self._dropped:
-            return losses
-        assigned = self._terms.assign([name for name in losses if "loss" in name]).entries
-        inactive = {
-            entry
-            for term, entries in zip(self._terms.names, assigned, strict=True)
-            if term in self._dropped
-            for entry in entries
-        }
-        return {name: value for name, value in losses.items() if name not in inactive}
+        return active_losses(losses, self._active_terms)
 
     def predict(
         self, batch_inputs: Tensor, batch_data_samples: list[Any], rescale: bool = True

@@ -114,7 +114,7 @@ class StagedAdapter(Adapter):
         try:
             runner.train()
         except BaseException:
-            hook.write()
+            hook.measure.write()
             raise
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         return model.state_dict(), {

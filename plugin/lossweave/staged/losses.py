@@ -1,0 +1,53 @@
+"""The raw losses of a two-stage detector, by the four terms that schedules speak of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from lossweave.combination.terms import TermMap
+
+__all__ = ["active_losses", "loss_names", "sums_by_term"]
+
+_TERMS = TermMap.by_head(rpn=True, roi=True)
+
+
+def loss_names(names: Iterable[str]) -> list[str]:
+    """Those of a detector's outputs that are losses.
+
+    Example:
+        >>> loss_names(["loss_rpn_cls", "acc", "loss"])
+        ['loss_rpn_cls']
+    """
+    return [name for name in names if "loss" in name and name != "loss"]
+
+
+def sums_by_term(values: Mapping[str, float]) -> dict[str, float]:
+    """The losses of each term added up; one that belongs to no term stands for itself.
+
+    Example:
+        >>> sums_by_term({"loss_cls": 0.5, "loss_bbox": 0.25, "loss_mask": 1.0})
+        {'roi_cls': 0.5, 'roi_loc': 0.25, 'loss_mask': 1.0}
+    """
+    assigned = _TERMS.assign(list(values))
+    groups = dict(zip(_TERMS.names, assigned.entries, strict=True))
+    groups.update({name: (name,) for name in assigned.extra})
+    return {term: sum(values[e] for e in entries) for term, entries in groups.items() if entries}
+
+
+def active_losses(losses: Mapping[str, Any], active_terms: Sequence[str] | None) -> dict[str, Any]:
+    """What a detector returns, without the losses of terms that a stage does not optimise.
+
+    Args:
+        losses: losses, and whatever else is logged, by name.
+        active_terms: of the four; None means all.
+
+    Example:
+        >>> active_losses({"loss_rpn_cls": 1, "loss_rpn_bbox": 2, "acc": 3}, ["rpn_cls"])
+        {'loss_rpn_cls': 1, 'acc': 3}
+    """
+    if active_terms is None:
+        return dict(losses)
+    entries = dict(zip(_TERMS.names, _TERMS.assign(loss_names(losses)).entries, strict=True))
+    inactive = {e for term in entries if term not in active_terms for e in entries[term]}
+    return {name: value for name, value in losses.items() if name not in inactive}
