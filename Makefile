@@ -10,7 +10,7 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10; do \
 PIP := $(PY) -m pip --disable-pip-version-check --quiet install
 TORCH := torch==2.11.0 torchvision==0.26.0
 
-.PHONY: help env demo compare alternating turns short-runs test lint bench clean
+.PHONY: help env demo compare alternating turns short-runs test lint docs bench clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,9 @@ test: env lint  ## the whole test suite
 lint: env  ## ruff and the type checker
 	$(PY) -m ruff check .
 	$(PY) -m mypy
+
+docs: env  ## the tables of combiners in README.md and docs/combiners, made from their pages
+	$(PY) docs/make.py
 
 compare: env  ## combiners beside a tuned sum, a learning rate for each, with intervals (1 to 2 hours)
 	$(PY) tools/make_demo_data.py

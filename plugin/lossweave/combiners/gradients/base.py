@@ -291,13 +291,20 @@ class PreferringCombiner(GradientCombiner):
 class ConeProjection(PreferringCombiner):
     """What the combiners share that project onto the cone of directions that no term minds.
 
+    Edge cases: zero rows and absent terms are left out. The cone is that of rows scaled to a
+    Gramian of trace 1, so very short gradients are projected like others.
+
     Args:
-        pref_vector: as in :class:`PreferringCombiner`.
-        reg_eps: added to the diagonal of the Gramian.
-        shared: as in :class:`GradientCombiner`.
+        pref_vector: preference of each term, by name or in their order; None means equal
+            ones that add up to 1 (the step is then that of a mean).
+        reg_eps: added to the diagonal of the Gramian, so that the projector's problem is
+            definite.
+        shared: ``boundary``, ``interval``, ``normalize``, ``private``, as in
+            :class:`~lossweave.combiners.GradientCombiner`.
 
     Raises:
-        LossweaveError: ``reg_eps`` not positive, or quadprog and qpsolvers not installed.
+        LossweaveError: preferences that do not fit the terms, ``reg_eps`` not positive, or
+            quadprog and qpsolvers not installed.
     """
 
     #: The class in ``torchjd.aggregation``.

@@ -16,20 +16,8 @@ class DualProj(ConeProjection):
 
     No term is made worse, to first order. A term with a long gradient prevails in the mean.
 
-    Edge cases: zero rows and absent terms are left out. The cone is that of rows scaled to a
-    Gramian of trace 1, so very short gradients are projected like others.
-
-    Args:
-        pref_vector: preference of each term, by name or in their order; None means equal
-            ones that add up to 1 (the step is then that of a mean).
-        reg_eps: added to the diagonal of the Gramian, so that the projector's problem is
-            definite.
-        shared: ``boundary``, ``interval``, ``normalize``, ``private``, as in
-            :class:`~lossweave.combiners.GradientCombiner`.
-
-    Raises:
-        LossweaveError: preferences that do not fit the terms, ``reg_eps`` not positive, or
-            quadprog and qpsolvers not installed.
+    Edge cases and arguments are those of
+    :class:`~lossweave.combiners.gradients.base.ConeProjection`.
 
     Example:
         >>> import torch
