@@ -7,7 +7,7 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from lossweave.cli.main import run
-from lossweave.studies.options import benchmark
+from lossweave.studies.benchmark.cli import benchmark
 
 if __name__ == "__main__":
     run(benchmark)

@@ -7,7 +7,7 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from lossweave.cli.main import run
-from lossweave.studies.options import demo
+from lossweave.studies.demo.cli import demo
 
 if __name__ == "__main__":
     run(demo)

@@ -7,7 +7,7 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from lossweave.cli.main import run
-from lossweave.studies.options import short_runs
+from lossweave.studies.short_runs.cli import short_runs
 
 if __name__ == "__main__":
     run(short_runs)

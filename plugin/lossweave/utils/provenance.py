@@ -2,6 +2,7 @@
 
 import os
 import platform
+from collections.abc import Mapping
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -39,9 +40,17 @@ def machine() -> dict[str, Any]:
     }
 
 
-def machine_line() -> str:
-    """The machine in one line, for reports."""
-    found = machine()
+def machine_line(found: Mapping[str, Any] | None = None) -> str:
+    """A machine in one line, for reports.
+
+    Args:
+        found: as :func:`machine` has it; this one if None.
+
+    Example:
+        >>> machine_line({"cpu": "Any", "cores": 2, "torch_threads": 1, "accelerator": "H100"})
+        'Any, 2 cores, 1 torch threads; H100'
+    """
+    found = machine() if found is None else found
     parts = [f"{found['cpu']}, {found['cores']} cores, {found['torch_threads']} torch threads"]
     if found["accelerator"]:
         parts.append(found["accelerator"])

@@ -29,7 +29,7 @@ from lossweave.errors import LossweaveError
 from lossweave.staged import TrainingRecord
 from lossweave.staged.proposal_file import ProposalFile
 from lossweave.studies.alternating_vs_joint.configs import read_staged
-from lossweave.studies.alternating_vs_joint.study import ALTERNATING, Run
+from lossweave.studies.alternating_vs_joint.findings import ALTERNATING, Run
 
 VOC_CLASSES = ("red", "green", "blue")
 LAZY = """\

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lossweave.studies.alternating_vs_joint.study import ALTERNATING, EQUAL, JOINT, Run
+from lossweave.studies.alternating_vs_joint.findings import ALTERNATING, EQUAL, JOINT, Run
 from lossweave.studies.report.paired import differences, spread
 from lossweave.studies.report.plots import COLORS
 

@@ -1,11 +1,11 @@
 """The report of alternating against joint training: tables, verdicts, two pictures."""
 
 from collections.abc import Mapping, Sequence
-from datetime import date
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from lossweave.studies.alternating_vs_joint.plots import plot_differences, plot_stages
-from lossweave.studies.alternating_vs_joint.study import (
+from lossweave.studies.alternating_vs_joint.findings import (
     ALTERNATING,
     EQUAL,
     JOINT,
@@ -16,8 +16,10 @@ from lossweave.studies.alternating_vs_joint.study import (
     Run,
     Study,
 )
+from lossweave.studies.alternating_vs_joint.plots import plot_differences, plot_stages
 from lossweave.studies.report.paired import Spread
 from lossweave.studies.report.tables import counted, markdown_table, number, text_table
+from lossweave.utils.files import write_json
 from lossweave.utils.provenance import machine_line
 
 __all__ = ["final_table", "study_markdown", "verdict", "write_study"]
@@ -35,12 +37,24 @@ _START = {
 }
 
 
-def write_study(study: Study, runs: Sequence[Run], found: Findings) -> None:
-    """Write ``alternating_vs_joint.md`` with its pictures, and print the table."""
+def write_study(
+    study: Study, runs: Sequence[Run], found: Findings, facts: Mapping[str, Any]
+) -> None:
+    """Write ``alternating_vs_joint.json`` and ``.md`` with its pictures, and print the table.
+
+    Args:
+        study: what was asked for; its ``work_dir`` is written to.
+        runs: the trainings.
+        found: what they say.
+        facts: where the numbers come from, as
+            :func:`~lossweave.utils.provenance.provenance` has it.
+    """
     folder = Path(study.work_dir)
+    results = dict(findings=asdict(found), runs=[_as_dict(run) for run in runs])
+    write_json(folder / "alternating_vs_joint.json", {**facts, **results})
     plot_stages(runs, folder / "stages.png")
     plot_differences(runs, folder / "differences.png")
-    (folder / "alternating_vs_joint.md").write_text(study_markdown(study, runs, found))
+    (folder / "alternating_vs_joint.md").write_text(study_markdown(study, runs, found, facts))
     print(f"\n{text_table(*final_table(found))}\n\n{verdict(found)}\n")
     print(folder / "alternating_vs_joint.md")
 
@@ -85,8 +99,10 @@ def verdict(found: Findings) -> str:
     return "\n\n".join(parts)
 
 
-def study_markdown(study: Study, runs: Sequence[Run], found: Findings) -> str:
-    """The report's text; its pictures lie beside it."""
+def study_markdown(
+    study: Study, runs: Sequence[Run], found: Findings, facts: Mapping[str, Any]
+) -> str:
+    """The report's text; its pictures lie beside it. Arguments as :func:`write_study`."""
     seeds = sorted({run.seed for run in runs})
     parts = [
         f"# Faster R-CNN, alternating against joint training: {counted(len(seeds), 'seed')}",
@@ -113,7 +129,7 @@ def study_markdown(study: Study, runs: Sequence[Run], found: Findings) -> str:
         "## Time, memory\n\n" + _costs(study, found),
         "![The stages on a time axis, with AP and recall](stages.png)",
         f"Command: `{study.command}`",
-        f"Date: {date.today().isoformat()}. Machine: {machine_line()}; "
+        f"Date: {facts['date']}. Machine: {machine_line(facts['machine'])}; "
         f"{counted(study.jobs, 'training')} at a time. Every number and every training's own "
         "record are in `alternating_vs_joint.json`.",
     ]  # fmt: skip
@@ -272,3 +288,7 @@ def _with_sd(value: Spread | None) -> str:
     if value is None or not value.count:
         return "-"
     return number(value.mean) + (f" (sd {number(value.sd)})" if value.count > 1 else "")
+
+
+def _as_dict(run: Run) -> dict[str, Any]:
+    return dict(arm=run.arm, seed=run.seed, start=run.start, record=run.record.as_dict())

@@ -16,7 +16,7 @@ from torchjd.autojac import backward, jac_to_grad, mtl_backward
 from lossweave.backward import reached_leaves
 from lossweave.combination.terms import TermMap
 from lossweave.errors import LossweaveError
-from lossweave.studies.benchmark.study import Step
+from lossweave.studies.benchmark.detectors import Step
 
 __all__ = [
     "FlatStep",

@@ -5,7 +5,8 @@ from math import isfinite
 
 from lossweave.errors import LossweaveError
 from lossweave.mmdet.configs import load_config
-from lossweave.studies.runs.training import RATE, Method, Score, parsed_options
+from lossweave.studies.runs.method import RATE, Method, Score
+from lossweave.studies.runs.training import parsed_options
 
 __all__ = ["at_rates", "best_rates", "check_rates", "rate_edges", "weights_at_edge"]
 
@@ -55,15 +56,20 @@ def at_rates(scores: Sequence[Score], chosen: Mapping[str, float]) -> list[Score
     return [score for score in scores if score.rate == chosen[score.method]]
 
 
-def rate_edges(sweep: Sequence[Score]) -> dict[str, str]:
+def rate_edges(sweep: Sequence[Score], chosen: Mapping[str, float]) -> dict[str, str]:
     """The methods whose best rate is the ``'smallest'`` or the ``'largest'`` of theirs.
 
+    Args:
+        sweep: the scores at all rates.
+        chosen: by method, its best rate.
+
     Example:
-        >>> rate_edges([Score("Sum", 0, ap, 0.5, 0.9, rate=ap) for ap in (0.1, 0.2)])
+        >>> scores = [Score("Sum", 0, ap, 0.5, 0.9, rate=ap) for ap in (0.1, 0.2)]
+        >>> rate_edges(scores, best_rates(scores))
         {'Sum': 'largest'}
     """
     edges = {}
-    for method, best in best_rates(sweep).items():
+    for method, best in chosen.items():
         rates = [s.rate for s in sweep if s.method == method and s.rate is not None]
         if best in (min(rates), max(rates)):
             edges[method] = "smallest" if best == min(rates) else "largest"

@@ -139,23 +139,45 @@ def draw_sheet(
     Returns:
         The path.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
-
     files, truth = read_truth(annotations)
     chosen = _spread(sorted(files), count)
     detections = {
         title: read_detections(file, annotations, min_score) for title, file in results.items()
     }
-    width = 1 + len(results)
-    blocks = 2 if len(chosen) > 1 and width <= 4 else 1
+    blocks = 2 if len(chosen) > 1 and len(results) < 4 else 1
     rows = ceil(len(chosen) / blocks)
+    figure, grid = _grid(rows, 1 + len(results), blocks, tile)
+    for place, image in enumerate(chosen):
+        row, block = place % rows, place // rows
+        picture = Image.open(Path(images) / files[image]).convert("RGB")
+        for column, title in enumerate(["ground truth", *results]):
+            panel = figure.add_subplot(grid[row, block * (len(results) + 2) + column])
+            _show(panel, picture)
+            if row == 0:
+                panel.set_title(title, fontsize=9, pad=3)
+            if column == 0:
+                for box in truth[image]:
+                    _outline(panel, box, _TRUTH, box.label)
+            else:
+                _outline_judged(panel, judge(detections[title][image], truth[image]))
+    _explain(figure, min_score)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=110, format="png")
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    _few_colors(Image.open(drawn).convert("RGB")).save(path, optimize=True)
+    return Path(path)
+
+
+def _grid(rows: int, width: int, blocks: int, tile: float) -> tuple[Any, Any]:
+    """A figure and its grid: blocks side by side, each of ``width`` columns of pictures."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     # A narrow empty column between the blocks keeps each picture with its own detections.
     ratios = [1.0] * width + ([0.08] + [1.0] * width) * (blocks - 1)
-    figure = Figure(figsize=(tile * sum(ratios), tile * rows + 0.75))
+    height = tile * rows + 0.75
+    figure = Figure(figsize=(tile * sum(ratios), height))
     FigureCanvasAgg(figure)
-    top = 1 - 0.3 / (tile * rows + 0.75)
     grid = figure.add_gridspec(
         rows,
         len(ratios),
@@ -164,29 +186,15 @@ def draw_sheet(
         hspace=0.03,
         left=0.005,
         right=0.995,
-        bottom=0.45 / (tile * rows + 0.75),
-        top=top,
+        bottom=0.45 / height,
+        top=1 - 0.3 / height,
     )
-    for place, image in enumerate(chosen):
-        row, block = place % rows, place // rows
-        picture = Image.open(Path(images) / files[image]).convert("RGB")
-        for column, title in enumerate(["ground truth", *results]):
-            panel = figure.add_subplot(grid[row, block * (width + 1) + column])
-            _show(panel, picture)
-            if row == 0:
-                panel.set_title(title, fontsize=9, pad=3)
-            if column == 0:
-                for box in truth[image]:
-                    _outline(panel, box, _TRUTH, box.label)
-                continue
-            found = judge(detections[title][image], truth[image])
-            for box in found.missed:
-                _outline(panel, box, _MISSED, None, dashed=True)
-            for box in (*found.wrong, *found.right):
-                color = _RIGHT if box in found.right else _WRONG
-                text = f"{box.label} {box.score:.2f}".replace(" 0.", " .")
-                # Wrong ones often lie on right ones, so their labels hang below.
-                _outline(panel, box, color, text, below=box not in found.right)
+    return figure, grid
+
+
+def _explain(figure: Any, min_score: float) -> None:
+    from matplotlib.lines import Line2D
+
     legend = [
         Line2D([], [], color=_RIGHT, linewidth=2.5, label="right class, IoU at least 0.5"),
         Line2D([], [], color=_WRONG, linewidth=2.5, label="wrong class or place"),
@@ -202,11 +210,6 @@ def draw_sheet(
         title_fontsize=9,
         borderaxespad=0.1,
     )
-    drawn = io.BytesIO()
-    figure.savefig(drawn, dpi=110, format="png")
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    _few_colors(Image.open(drawn).convert("RGB")).save(path, optimize=True)
-    return Path(path)
 
 
 def _few_colors(drawing: Image.Image) -> Image.Image:
@@ -232,6 +235,16 @@ def _show(panel: Any, picture: Image.Image) -> None:
     panel.set_yticks([])
     for spine in panel.spines.values():
         spine.set_visible(False)
+
+
+def _outline_judged(panel: Any, found: Judged) -> None:
+    for box in found.missed:
+        _outline(panel, box, _MISSED, None, dashed=True)
+    for box in (*found.wrong, *found.right):
+        color = _RIGHT if box in found.right else _WRONG
+        text = f"{box.label} {box.score:.2f}".replace(" 0.", " .")
+        # Wrong ones often lie on right ones, so their labels hang below.
+        _outline(panel, box, color, text, below=box not in found.right)
 
 
 def _outline(

@@ -22,20 +22,20 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
-from lossweave.cli import main
-from lossweave.demo import make_demo_data
 from lossweave.errors import LossweaveError
+from lossweave.host.options import TrainOptions
 from lossweave.host.paths import resolve_config
+from lossweave.mmdet import commands
 from lossweave.mmdet.configs import load_config, with_combiner
 from lossweave.studies.demo.report import comparison_table, write_report
 from lossweave.studies.demo.sheet import draw_sheet
 from lossweave.studies.report.plots import plot_history
+from lossweave.studies.runs.demo_data import DEFAULT_CONFIG, ensure_data, stretched
 from lossweave.studies.runs.record import RunRecord, read_run
 from lossweave.utils.provenance import machine_line, provenance
 
-__all__ = ["DEFAULT_CONFIG", "Demo", "ensure_data", "run_demo", "stretched"]
+__all__ = ["Demo", "run_demo"]
 
-DEFAULT_CONFIG = "lossweave::mmdet/demo/retinanet_demo.py"
 _FINISHED = "run.json"
 
 
@@ -104,13 +104,21 @@ class _Plan:
     text: str  # what is written into the config
     cfg: Config  # the config as it will be
 
+    def options(self, resume: bool) -> TrainOptions:
+        """What is trained, as :attr:`command` asks it."""
+        return TrainOptions(
+            config=str(self.file),
+            combiner=self.combiner,
+            work_dir=str(self.folder),
+            exact_resume=True,
+            resume="auto" if resume else None,
+        )
+
     @property
-    def arguments(self) -> list[str]:
-        """What ``tools/train.py`` is called with."""
-        return [
-            *(str(self.file), "--combiner", self.combiner),
-            *("--work-dir", str(self.folder), "--exact-resume"),
-        ]
+    def command(self) -> str:
+        """The training alone, to be repeated by hand."""
+        words = [*("python", "tools/train.py", str(self.file), "--combiner", self.combiner)]
+        return shlex.join([*words, "--work-dir", str(self.folder), "--exact-resume"])
 
     @property
     def results(self) -> Path:
@@ -216,20 +224,6 @@ def _backends(cfg: Config) -> list[dict[str, Any]]:
     return backends
 
 
-def stretched(scheduler: dict[str, Any], factor: float) -> dict[str, Any]:
-    """A scheduler's config with what counts iterations multiplied by a factor. In place.
-
-    Example:
-        >>> stretched(dict(type="LinearLR", by_epoch=False, begin=0, end=100), 0.2)["end"]
-        20
-    """
-    if not scheduler.get("by_epoch", True):
-        for key in ("begin", "end", "T_max", "total_steps"):
-            if isinstance(scheduler.get(key), int) and scheduler[key] > 0:
-                scheduler[key] = max(1, round(scheduler[key] * factor))
-    return scheduler
-
-
 def _move_data(own: dict[str, Any], cfg: Config, root: str) -> None:
     """Point the data loaders, and the evaluators' annotation files, at another folder."""
     for split in ("train", "val", "test"):
@@ -264,28 +258,6 @@ def _plain(value: Any) -> Any:
 # ----------------------------------------------------------------------------- running
 
 
-def ensure_data(cfg: Config) -> str:
-    """Make the demo data where the config looks for it and nothing is; say what it is.
-
-    Raises:
-        LossweaveError: the data cannot be made there.
-    """
-    dataset = cfg.train_dataloader.dataset
-    root = Path(dataset.data_root)
-    if not (root / dataset.ann_file).is_file():
-        print(f"making the demo data in {root}")
-        try:
-            make_demo_data(root)
-        except (ValueError, OSError) as error:
-            raise LossweaveError(str(error)) from error
-    counts = []
-    for split in ("train", "val"):
-        part = cfg[f"{split}_dataloader"].dataset
-        content = json.loads((Path(part.data_root) / part.ann_file).read_text())
-        counts.append(f"{len(content['images'])} {split}")
-    return f"Data: {' and '.join(counts)} pictures."
-
-
 def _train(plan: _Plan, place: str) -> RunRecord:
     finished = plan.folder / _FINISHED
     same = plan.file.is_file() and plan.file.read_text() == plan.text
@@ -302,7 +274,7 @@ def _train(plan: _Plan, place: str) -> RunRecord:
     print(f"{place} {plan.combiner}: {how} ({plan.folder})", flush=True)
     started = time.perf_counter()
     try:
-        runner = main.train([*plan.arguments, *(["--resume"] if resume else [])])
+        runner = commands.train(plan.options(resume))
     except KeyboardInterrupt:
         print("the same command goes on from here", file=sys.stderr)
         raise
@@ -312,7 +284,7 @@ def _train(plan: _Plan, place: str) -> RunRecord:
         plan.folder,
         plan.combiner,
         **provenance(
-            shlex.join(["python", "tools/train.py", *plan.arguments]),
+            plan.command,
             seed=int(plan.cfg.randomness.seed),
             minutes=None if resume else (time.perf_counter() - started) / 60,
         ),

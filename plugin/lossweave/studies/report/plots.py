@@ -3,18 +3,16 @@
 from collections.abc import Mapping, Sequence
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+from lossweave.studies.runs.method import Score
 from lossweave.studies.runs.record import RunRecord, Series
 
-if TYPE_CHECKING:
-    from lossweave.studies.runs.training import Score
-
-__all__ = ["COLORS", "plot_history", "plot_lines", "plot_scores", "plot_short_runs"]
+__all__ = ["COLORS", "DASHES", "plot_history", "plot_lines", "plot_scores"]
 
 #: Okabe and Ito's palette, told apart with any kind of colour vision.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_DASHES = ("-", "--", "-.", ":")
+DASHES = ("-", "--", "-.", ":")
 
 _TITLES = {"value": "The terms over time", "weight": "The weights over time"}
 _AXES = {"value": "raw loss", "weight": "weight in the gradient"}
@@ -80,7 +78,7 @@ def _draw(panel: Any, found: Sequence[tuple[str, Series]], quantity: str) -> Non
         wide = wide and max(positive) > 20 * min(positive)
     for place, (name, series) in enumerate(found):
         color = COLORS[place % len(COLORS)]
-        dashes = _DASHES[place // len(COLORS) % len(_DASHES)]
+        dashes = DASHES[place // len(COLORS) % len(DASHES)]
         few = len(series.steps) < 30
         panel.plot(
             series.steps,
@@ -127,9 +125,7 @@ def _label_ends(panel: Any, found: Sequence[tuple[str, Series]], log: bool) -> N
         )
 
 
-def plot_scores(
-    scores: Sequence["Score"], tuned: str, path: str | Path, mark: str = "tuned"
-) -> Path:
+def plot_scores(scores: Sequence[Score], tuned: str, path: str | Path, mark: str = "tuned") -> Path:
     """AP on the test split: a dot per seed, a line at the mean, methods from best to worst.
 
     Args:
@@ -188,7 +184,7 @@ def plot_lines(
     figure = Figure(figsize=(8, 4.2), layout="constrained")
     axes = figure.subplots()
     for place, (name, points) in enumerate(lines.items()):
-        dashes = _DASHES[place // len(COLORS) % len(_DASHES)]
+        dashes = DASHES[place // len(COLORS) % len(DASHES)]
         axes.plot(
             list(points),
             list(points.values()),
@@ -205,55 +201,3 @@ def plot_lines(
         figure.legend(loc="outside lower center", ncols=2, fontsize=9)
     figure.savefig(path, dpi=110)
     return Path(path)
-
-
-def plot_short_runs(
-    curves: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]], path: str | Path
-) -> Path:
-    """Every term over the iterations, smoothed: a row a detector, a column a term, a line a run.
-
-    Args:
-        curves: by detector, combiner and term, every iteration's raw value.
-        path: the picture to write.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    terms = list(dict.fromkeys(t for runs in curves.values() for run in runs.values() for t in run))
-    names = list(dict.fromkeys(name for runs in curves.values() for name in runs))
-    figure = Figure(figsize=(5.0 * len(terms), 0.9 + 2.8 * len(curves)), layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(len(curves), len(terms), squeeze=False)
-    lines: dict[str, Any] = {}
-    for (detector, runs), row in zip(curves.items(), panels, strict=True):
-        for term, panel in zip(terms, row, strict=True):
-            for name, run in runs.items():
-                if term not in run:
-                    continue
-                place = names.index(name)
-                values = _running_means(run[term], max(1, len(run[term]) // 10))
-                (lines[name],) = panel.plot(
-                    range(len(run[term]) - len(values) + 1, len(run[term]) + 1),
-                    values,
-                    color=COLORS[place % len(COLORS)],
-                    linestyle=_DASHES[place // len(COLORS) % len(_DASHES)],
-                    linewidth=1.4,
-                )
-            panel.set_title(f"{detector}: {term}", fontsize=11, fontweight="bold", loc="left")
-            panel.set_ylabel("raw loss, running mean")
-            panel.set_ylim(bottom=0)
-            panel.grid(True, color="0.88", linewidth=0.8)
-            panel.spines[["top", "right"]].set_visible(False)
-    for panel in panels[-1]:
-        panel.set_xlabel("iteration")
-    figure.legend(
-        list(lines.values()), list(lines), loc="outside lower center", ncols=min(len(lines), 5)
-    )
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    return Path(path)
-
-
-def _running_means(values: Sequence[float], window: int) -> list[float]:
-    """Means of every ``window`` values that follow each other."""
-    return [sum(values[i : i + window]) / window for i in range(len(values) - window + 1)]

@@ -18,10 +18,9 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 from mmengine.runner.utils import set_random_seed
 
-from lossweave.cli.main import run
 from lossweave.mmdet.configs import load_config, with_combiner
 from lossweave.progress import Progress
-from lossweave.studies.runs.training import write_json
+from lossweave.utils.files import write_json
 
 __all__ = ["RATES", "first_order"]
 
@@ -121,4 +120,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    main()

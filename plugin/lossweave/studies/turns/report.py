@@ -1,24 +1,35 @@
 """The report on turns: tables, three answers, three pictures."""
 
 from collections.abc import Mapping, Sequence
-from datetime import date
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from lossweave.studies.report.paired import Spread, spread
 from lossweave.studies.report.plots import plot_history, plot_lines, plot_scores
 from lossweave.studies.report.tables import counted, markdown_table, number, text_table
+from lossweave.studies.turns.findings import Answers, Outcome, Turns
+from lossweave.utils.files import write_json
 from lossweave.utils.provenance import machine_line
-
-if TYPE_CHECKING:
-    from lossweave.studies.turns.study import Answers, Outcome, Turns
 
 __all__ = ["turns_markdown", "turns_table", "write_turns"]
 
 
-def write_turns(turns: "Turns", outcomes: Sequence["Outcome"], found: "Answers") -> None:
-    """Write ``turns.md`` with its pictures, and print the table."""
+def write_turns(
+    turns: Turns, outcomes: Sequence[Outcome], found: Answers, facts: Mapping[str, Any]
+) -> None:
+    """Write ``turns.json``, and ``turns.md`` with its pictures, and print the table.
+
+    Args:
+        turns: what was asked for; its ``work_dir`` is written to.
+        outcomes: the trainings.
+        found: what they say.
+        facts: where the numbers come from, as
+            :func:`~lossweave.utils.provenance.provenance` has it.
+    """
     folder = Path(turns.work_dir)
+    results = dict(answers=asdict(found), outcomes=[_as_dict(outcome) for outcome in outcomes])
+    write_json(folder / "turns.json", {**facts, **results})
     labels = {part: method.label for part, method in turns.methods.items()}
     plot_scores([o.score for o in outcomes], labels["half"], folder / "scores.png", "reference")
     first = [o.run for o in outcomes if o.score.seed == min(turns.seeds)]
@@ -32,11 +43,11 @@ def write_turns(turns: "Turns", outcomes: Sequence["Outcome"], found: "Answers")
         "iteration",
         "relative to the way gone",
     )
-    (folder / "turns.md").write_text(turns_markdown(turns, outcomes, found))
+    (folder / "turns.md").write_text(turns_markdown(turns, outcomes, found, facts))
     print(f"\n{text_table(*turns_table(turns, outcomes))}\n\n{folder / 'turns.md'}")
 
 
-def turns_table(turns: "Turns", outcomes: Sequence["Outcome"]) -> tuple[list[str], list[list[str]]]:
+def turns_table(turns: Turns, outcomes: Sequence[Outcome]) -> tuple[list[str], list[list[str]]]:
     """Header and rows: a method's AP, and every term's loss in training and held out."""
     terms = list(outcomes[0].held_out)
     header = ["method", "seeds", "AP", "sd", "AP50"]
@@ -55,10 +66,12 @@ def turns_table(turns: "Turns", outcomes: Sequence["Outcome"]) -> tuple[list[str
     return header, rows
 
 
-def turns_markdown(turns: "Turns", outcomes: Sequence["Outcome"], found: "Answers") -> str:
-    """The report's text; its pictures lie beside it."""
+def turns_markdown(
+    turns: Turns, outcomes: Sequence[Outcome], found: Answers, facts: Mapping[str, Any]
+) -> str:
+    """The report's text; its pictures lie beside it. Arguments as :func:`write_turns`."""
     terms = list(outcomes[0].held_out)
-    shortest, longest = min(turns.lengths), max(turns.lengths)
+    shortest = min(turns.lengths)
     iterations = outcomes[0].run.iterations
     return f"""# Turns by terms: {len(turns.methods)} methods, {counted(len(turns.seeds), "seed")}
 
@@ -94,15 +107,7 @@ Mean |log(loss / loss of the half-weighted sum)| over the training:
 
 ## Do longer turns pass a gain on?
 
-{_longer(found, shortest)}
-
-A term's loss over a whole turn of the other one, as change of its logarithm (below 0: the other's
-updates helped it), beside that over its own turn. Turns shorter than the log's interval hide it:
-
-{_stretches(found, terms)}
-
-The turns begin with {terms[0]}, so under turns of {longest} the learning rate's rise and fall meets
-the terms unevenly.
+{_longer(found, terms, turns)}
 
 ## Does one task's training help the other?
 
@@ -114,11 +119,11 @@ the terms unevenly.
 
 Command: `{turns.command}`
 
-Date: {date.today().isoformat()}. Machine: {machine_line()}. Every number is in `turns.json`.
+Date: {facts["date"]}. Machine: {machine_line(facts["machine"])}. Every number is in `turns.json`.
 """
 
 
-def _first_order(found: "Answers") -> str:
+def _first_order(found: Answers) -> str:
     if not found.first_order:
         return ""
     rates = list(next(iter(found.first_order.values())))
@@ -137,7 +142,7 @@ def _first_order(found: "Answers") -> str:
     )
 
 
-def _to_sum(found: "Answers", turns: "Turns", terms: Sequence[str]) -> str:
+def _to_sum(found: Answers, turns: Turns, terms: Sequence[str]) -> str:
     labels = {part: method.label for part, method in turns.methods.items()}
     rows = [
         [
@@ -170,7 +175,7 @@ def _verdict(difference: Spread) -> str:
     )
 
 
-def _apart_table(turns: "Turns", found: "Answers") -> str:
+def _apart_table(turns: Turns, found: Answers) -> str:
     steps = sorted({step for points in found.apart.values() for step in points})
     if not steps:
         return "(no samples of the weights were kept)"
@@ -184,7 +189,7 @@ def _apart_table(turns: "Turns", found: "Answers") -> str:
 
 
 def _by_term(
-    table: Mapping[str, Mapping[str, Spread]], turns: "Turns", terms: Sequence[str], signed: bool
+    table: Mapping[str, Mapping[str, Spread]], turns: Turns, terms: Sequence[str], signed: bool
 ) -> str:
     labels = {part: method.label for part, method in turns.methods.items()}
     rows = [
@@ -194,15 +199,25 @@ def _by_term(
     return markdown_table(["method", *terms], rows)
 
 
-def _longer(found: "Answers", shortest: int) -> str:
+def _longer(found: Answers, terms: Sequence[str], turns: Turns) -> str:
+    shortest, longest = min(turns.lengths), max(turns.lengths)
     lines = [
         f"- {part} minus turns of {shortest}: {_differences(values)}. {_verdict(values['AP'])}"
         for part, values in found.longer.items()
     ]
-    return "\n".join(lines) or "Only one length of turns was trained."
+    said = "\n".join(lines) or "Only one length of turns was trained."
+    return f"""{said}
+
+A term's loss over a whole turn of the other one, as change of its logarithm (below 0: the other's
+updates helped it), beside that over its own turn. Turns shorter than the log's interval hide it:
+
+{_stretches(found, terms)}
+
+The turns begin with {terms[0]}, so under turns of {longest} the learning rate's rise and fall meets
+the terms unevenly."""
 
 
-def _stretches(found: "Answers", terms: Sequence[str]) -> str:
+def _stretches(found: Answers, terms: Sequence[str]) -> str:
     header = ["turns", *(f"{t}, {whose} turn" for t in terms for whose in ("other's", "own"))]
     rows = [
         [part, *(x[part][term].text(3) for term in terms for x in (found.idle, found.own))]
@@ -211,7 +226,7 @@ def _stretches(found: "Answers", terms: Sequence[str]) -> str:
     return markdown_table(header, rows)
 
 
-def _alone(found: "Answers") -> str:
+def _alone(found: Answers) -> str:
     lines = []
     for term, value in found.alone.items():
         verdict = {
@@ -226,3 +241,14 @@ def _alone(found: "Answers") -> str:
             f"{value.text(4)}; {verdict}."
         )
     return "\n".join(lines)
+
+
+def _as_dict(outcome: Outcome) -> dict[str, Any]:
+    ends = {term: outcome.end_loss(term) for term in outcome.held_out}
+    return dict(
+        part=outcome.part,
+        score=asdict(outcome.score),
+        held_out=outcome.held_out,
+        training_end=ends,
+        run=outcome.run.as_dict(),
+    )

@@ -6,165 +6,32 @@ on the test split is measured as well.
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
 from functools import partial
-from math import log
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from lossweave.errors import LossweaveError
 from lossweave.host.paths import resolve_config
 from lossweave.mmdet.configs import load_config
-from lossweave.studies.demo.study import DEFAULT_CONFIG
-from lossweave.studies.report.paired import Spread, differences, spread
-from lossweave.studies.runs.record import RunRecord, read_run
+from lossweave.studies.runs.method import Trial
+from lossweave.studies.runs.processes import call, run_all
+from lossweave.studies.runs.record import read_run
 from lossweave.studies.runs.training import (
-    Method,
-    Score,
-    Trial,
-    call,
     parsed_options,
     refuse_other_settings,
-    run_all,
     serial_loading,
     train_and_test,
-    write_json,
 )
+from lossweave.studies.turns.findings import Outcome, Turns, answer, standard_methods
+from lossweave.studies.turns.report import write_turns
 from lossweave.utils.provenance import provenance
 
-__all__ = [
-    "Answers",
-    "Outcome",
-    "Turns",
-    "answer",
-    "relative_distance",
-    "run_turns",
-    "standard_methods",
-    "stretch_changes",
-]
+__all__ = ["run_turns"]
 
 #: What the logger averages over its window; the terms and weights of every iteration, too.
 _MEANS = ".*(loss|time|data_time|grad_norm|term_|weight_).*"
-#: The share of the training whose mean loss is called the loss at its end.
-_END = 0.1
-
-
-@dataclass(frozen=True)
-class Turns:
-    """What to train.
-
-    Args:
-        seeds: one training per method and seed; one a seed is no evidence.
-        lengths: of the turns, in optimizer updates.
-        also: further methods, e.g. ``'AutoLoss'``, as for ``tools/compare.py``.
-        config: an iteration-based config with COCO evaluation on two splits, terms cls and loc.
-        work_dir: where everything is written; finished trainings are kept.
-        jobs: trainings at a time, each with an equal share of the cores.
-        options: further ``--cfg-options``, the same for all.
-        command: the command that asked for it, for the report.
-    """
-
-    seeds: tuple[int, ...] = (0, 1, 2)
-    lengths: tuple[int, ...] = (1, 10, 100)
-    also: tuple[str, ...] = ()
-    config: str = DEFAULT_CONFIG
-    work_dir: str = "work_dirs/turns"
-    jobs: int = 1
-    options: tuple[str, ...] = ()
-    command: str = "python tools/turns.py"
-
-    @property
-    def methods(self) -> dict[str, Method]:
-        """The methods by their part in the study; further ones by their own label."""
-        others = [Method.parse(text) for text in self.also]
-        return {**standard_methods(self.lengths), **{other.label: other for other in others}}
-
-
-def standard_methods(lengths: Sequence[int]) -> dict[str, Method]:
-    """The sums, the turns and the single tasks.
-
-    Example:
-        >>> for part, method in standard_methods([1, 10]).items():
-        ...     print(part, "=", method.label)
-        sum = Sum
-        half = Sum weights=[0.5,0.5]
-        turns of 1 = Alternating schedule=[(cls,1),(loc,1)]
-        turns of 10 = Alternating schedule=[(cls,10),(loc,10)]
-        cls alone = Sum weights=[1,0]
-        loc alone = Sum weights=[0,1]
-    """
-    turns = {
-        f"turns of {length}": Method("Alternating", (f"schedule=[(cls,{length}),(loc,{length})]",))
-        for length in lengths
-    }
-    return {
-        "sum": Method("Sum"),
-        "half": Method("Sum", ("weights=[0.5,0.5]",)),
-        **turns,
-        "cls alone": Method("Sum", ("weights=[1,0]",)),
-        "loc alone": Method("Sum", ("weights=[0,1]",)),
-    }
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What one training left.
-
-    Args:
-        part: the method's part in the study, a key of :attr:`Turns.methods`.
-        score: AP on both splits.
-        held_out: every term's mean loss on the test split.
-        run: its curves.
-        weights: the sampled weights by iteration, as :class:`lossweave.mmdet.WeightSampleHook`
-            writes them.
-    """
-
-    part: str
-    score: Score
-    held_out: dict[str, float]
-    run: RunRecord
-    weights: dict[int, np.ndarray] = field(default_factory=dict)
-
-    def end_loss(self, term: str) -> float:
-        """Mean of a term's training loss over the last tenth of the iterations."""
-        series = self.run.terms[term].value
-        begin = (1 - _END) * self.run.iterations
-        last = [v for s, v in zip(series.steps, series.values, strict=True) if s > begin]
-        return float(np.mean(last)) if last else float("nan")
-
-
-@dataclass(frozen=True)
-class Answers:
-    """The three questions' numbers, each with its interval over the seeds.
-
-    Args:
-        first_order: two plain steps, by data and learning rate; see
-            :func:`lossweave.studies.turns.first_order.first_order`.
-        half: turns of the shortest length minus the half-weighted sum: AP and losses.
-        to_sum: every other part of the study minus the plain sum: AP and losses.
-        apart: relative distance of the weights to those of the half-weighted sum, by part of
-            the study and iteration, mean over the seeds.
-        curves: mean over the training of \\|log(L / L_half)\\| per part and term.
-        longer: longer turns minus the shortest ones, by part: AP and losses.
-        idle: mean change of log L of a term over a turn of the other one, by part and term;
-            only where turns are longer than the log's interval.
-        own: the same over its own turn.
-        alone: by term: the term's held-out loss trained with the other one (plain sum), minus
-            trained alone; below 0 the other task helped.
-    """
-
-    first_order: dict[str, dict[str, Spread]]
-    half: dict[str, Spread]
-    to_sum: dict[str, dict[str, Spread]]
-    apart: dict[str, dict[int, float]]
-    curves: dict[str, dict[str, Spread]]
-    longer: dict[str, dict[str, Spread]]
-    idle: dict[str, dict[str, Spread]]
-    own: dict[str, dict[str, Spread]]
-    alone: dict[str, Spread]
 
 
 def run_turns(turns: Turns) -> list[Outcome]:
@@ -176,8 +43,6 @@ def run_turns(turns: Turns) -> list[Outcome]:
     Raises:
         LossweaveError: wrong input, or a training that failed (its log is named).
     """
-    from lossweave.studies.turns.report import write_turns
-
     _check(turns)
     options = (*_recording(turns), *serial_loading(turns.config), *turns.options)
     print("two plain steps of each seed, then the trainings")
@@ -199,103 +64,8 @@ def run_turns(turns: Turns) -> list[Outcome]:
         lengths=turns.lengths,
         options=turns.options,
     )
-    results = dict(answers=asdict(found), outcomes=[_as_dict(outcome) for outcome in outcomes])
-    write_json(Path(turns.work_dir) / "turns.json", {**facts, **results})
-    write_turns(turns, outcomes, found)
+    write_turns(turns, outcomes, found, facts)
     return outcomes
-
-
-def answer(
-    outcomes: Sequence[Outcome],
-    lengths: Sequence[int],
-    steps: Sequence[Mapping[str, Mapping[str, float]]] = (),
-) -> Answers:
-    """What the outcomes say about the three questions.
-
-    Args:
-        outcomes: the trainings; only seeds that both sides of a difference have enter it.
-        lengths: of the turns.
-        steps: of every seed, what :func:`lossweave.studies.turns.first_order.first_order` found.
-    """
-    by_part: dict[str, dict[int, Outcome]] = {}
-    for outcome in outcomes:
-        by_part.setdefault(outcome.part, {})[outcome.score.seed] = outcome
-    terms = list(outcomes[0].held_out)
-    in_turns = [f"turns of {length}" for length in sorted(lengths)]
-    shortest = in_turns[0]
-    half = by_part["half"]
-    others = {part: found for part, found in by_part.items() if part != "half"}
-    return Answers(
-        first_order={
-            data: {rate: spread([step[data][rate] for step in steps]) for rate in rates}
-            for data, rates in (steps[0] if steps else {}).items()
-        },
-        half=_minus(by_part[shortest], half, terms),
-        to_sum={
-            part: _minus(found, by_part["sum"], terms)
-            for part, found in by_part.items()
-            if part != "sum"
-        },
-        apart={part: _mean_apart(found, half) for part, found in others.items()},
-        curves={part: _log_gaps(found, half, terms) for part, found in others.items()},
-        longer={
-            part: _minus(by_part[part], by_part[shortest], terms)
-            for part in in_turns
-            if part != shortest
-        },
-        idle={part: _over_stretches(by_part[part], terms, 0.0) for part in in_turns},
-        own={part: _over_stretches(by_part[part], terms, 1.0) for part in in_turns},
-        alone={
-            term: spread([*differences(
-                {s: o.held_out[term] for s, o in by_part["sum"].items()},
-                {s: o.held_out[term] for s, o in by_part[f"{term} alone"].items()},
-            ).values()])
-            for term in terms
-        },
-    )  # fmt: skip
-
-
-def relative_distance(a: np.ndarray, b: np.ndarray, start: np.ndarray) -> float:
-    r"""How far apart two trainings are, in units of how far the second has come.
-
-    :math:`\|a - b\| / \|b - start\|`; 0 for the same weights, about :math:`\sqrt 2` for two
-    that went equally far in unrelated directions.
-
-    Example:
-        >>> zero, one = np.zeros(2), np.array([1.0, 0.0])
-        >>> relative_distance(one, one, zero), relative_distance(np.array([0.0, 1.0]), one, zero)
-        (0.0, 1.4142135623730951)
-    """
-    return float(np.linalg.norm(a - b) / np.linalg.norm(b - start))
-
-
-def stretch_changes(
-    values: Sequence[float], weights: Sequence[float], weight: float
-) -> list[float]:
-    """Change of log L over each stretch in which a term's weight stayed the same.
-
-    From the stretch's first window of the log to its last. With weight 0 this is what the
-    other term's updates did to this one; with weight 1, what its own turn did.
-
-    Args:
-        values: the term's mean loss in each window of the log.
-        weights: its mean weight in each window; one in which the turn changed is of no stretch.
-        weight: the weight of the stretches.
-
-    Example:
-        >>> stretch_changes([1.0, 2.0, 1.0, 3.0], [1, 0, 0, 1], weight=0)
-        [-0.6931471805599453]
-    """
-    changes, begin = [], None
-    for place, found in enumerate([*weights, float("nan")]):
-        if found == weight and begin is None:
-            begin = place
-        elif found != weight and begin is not None:
-            first, last = values[begin], values[place - 1]
-            if place - 1 > begin and first > 0 and last > 0:
-                changes.append(log(last / first))
-            begin = None
-    return changes
 
 
 def _check(turns: Turns) -> None:
@@ -359,71 +129,3 @@ def _outcome(part: str, trial: Trial) -> Outcome:
         read_run(folder, trial.method.label),
         {int(path.stem.removeprefix("iter_")): np.load(path) for path in samples},
     )
-
-
-def _as_dict(outcome: Outcome) -> dict[str, Any]:
-    ends = {term: outcome.end_loss(term) for term in outcome.held_out}
-    return dict(
-        part=outcome.part,
-        score=asdict(outcome.score),
-        held_out=outcome.held_out,
-        training_end=ends,
-        run=outcome.run.as_dict(),
-    )
-
-
-def _minus(
-    a: Mapping[int, Outcome], b: Mapping[int, Outcome], terms: Sequence[str]
-) -> dict[str, Spread]:
-    def over(read: Any) -> Spread:
-        left = {seed: read(outcome) for seed, outcome in a.items()}
-        right = {seed: read(outcome) for seed, outcome in b.items()}
-        return spread([*differences(left, right).values()])
-
-    return {
-        "AP": over(lambda o: o.score.test),
-        "AP50": over(lambda o: o.score.test50),
-        **{term: over(lambda o, t=term: o.held_out[t]) for term in terms},
-    }
-
-
-def _mean_apart(a: Mapping[int, Outcome], b: Mapping[int, Outcome]) -> dict[int, float]:
-    found: dict[int, list[float]] = {}
-    for seed in sorted({*a} & {*b}):
-        start = b[seed].weights.get(0)
-        for iteration in sorted({*a[seed].weights} & {*b[seed].weights} - {0}):
-            if start is not None:
-                distance = relative_distance(
-                    a[seed].weights[iteration], b[seed].weights[iteration], start
-                )
-                found.setdefault(iteration, []).append(distance)
-    return {iteration: float(np.mean(values)) for iteration, values in found.items()}
-
-
-def _log_gaps(
-    a: Mapping[int, Outcome], b: Mapping[int, Outcome], terms: Sequence[str]
-) -> dict[str, Spread]:
-    seeds = sorted({*a} & {*b})
-    return {term: spread([_log_gap(a[seed], b[seed], term) for seed in seeds]) for term in terms}
-
-
-def _log_gap(a: Outcome, b: Outcome, term: str) -> float:
-    left, right = a.run.terms[term].value, b.run.terms[term].value
-    known = dict(zip(right.steps, right.values, strict=True))
-    gaps = [
-        abs(log(value / known[step]))
-        for step, value in zip(left.steps, left.values, strict=True)
-        if value > 0 and known.get(step, 0) > 0
-    ]
-    return float(np.mean(gaps)) if gaps else float("nan")
-
-
-def _over_stretches(
-    found: Mapping[int, Outcome], terms: Sequence[str], weight: float
-) -> dict[str, Spread]:
-    def one(outcome: Outcome, term: str) -> float:
-        history = outcome.run.terms[term]
-        changes = stretch_changes(history.value.values, history.weight.values, weight)
-        return float(np.mean(changes)) if changes else float("nan")
-
-    return {term: spread([one(o, term) for o in found.values()]) for term in terms}

@@ -19,10 +19,9 @@ from mmengine.runner import Runner
 from mmengine.runner.checkpoint import CheckpointLoader
 from mmengine.runner.utils import set_random_seed
 
-from lossweave.cli.main import run
 from lossweave.errors import LossweaveError
 from lossweave.mmdet.configs import load_config, with_combiner
-from lossweave.studies.runs.training import write_json
+from lossweave.utils.files import write_json
 
 __all__ = ["term_losses"]
 
@@ -112,4 +111,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    main()

@@ -1,0 +1,62 @@
+"""The command line of ``tools/alternating_vs_joint.py``."""
+
+from collections.abc import Sequence
+
+from lossweave.errors import LossweaveError
+from lossweave.studies.alternating_vs_joint.findings import Study
+from lossweave.studies.alternating_vs_joint.study import run_study
+from lossweave.studies.options import add_processes, tool_parser, trainings_of
+
+__all__ = ["alternating_vs_joint"]
+
+_DESCRIPTION = """\
+Train a two-stage detector in four alternating steps and jointly, on the same data and from the
+same initial weights, over several seeds, and compare: AP after step 2 and after step 4, the
+RPN's recall before and after step 3, times of every stage and proposal pass, memory.
+
+The joint training is run at two budgets: the config's, in the papers' proportion (70k x 2 images
+against 80k / 40k / 80k / 40k x 1 / 2 / 1 / 2), and at equal compute, with as many image passes as
+the alternating one. Finished trainings are kept, interrupted ones (Ctrl-C) go on at their stage
+and iteration: call again, with more seeds to add some."""
+
+_EXAMPLES = """\
+what is written, in work_dirs/alternating_vs_joint:
+  alternating_vs_joint.md     tables and verdicts, with stages.png and differences.png
+  alternating_vs_joint.json   every number, every training's record, commands, versions, machine
+  <way>_seed<n>/              a training: its checkpoints, proposals, logs and record.json
+
+examples:
+  python tools/make_demo_data.py
+  python tools/alternating_vs_joint.py CONFIG --seeds 3
+      seeds 0, 1 and 2, one training at a time, so that their times can be compared
+  python tools/alternating_vs_joint.py CONFIG --seeds 5 --jobs 2
+      two seeds more, two trainings at a time
+  python tools/alternating_vs_joint.py CONFIG --seeds 1 --no-equal --work-dir work_dirs/look \\
+      --cfg-options schedule.rpn.iterations=20 schedule.rcnn.iterations=10 \\
+      schedule.joint.iterations=9
+      only to see it run
+"""
+
+
+def alternating_vs_joint(arguments: Sequence[str] | None = None) -> None:
+    """``tools/alternating_vs_joint.py``: see its ``--help``.
+
+    Raises:
+        LossweaveError: wrong input, before anything is trained, or a training that failed.
+    """
+    parser = tool_parser(_DESCRIPTION, _EXAMPLES)
+    parser.add_argument("config", help="of an alternating training; a path or package::path")
+    parser.add_argument(
+        "--seeds", type=int, default=3, metavar="N", help="how many: 0 to N - 1 (%(default)s)"
+    )
+    parser.add_argument(
+        "--no-equal", action="store_true", help="leave out the joint training at equal compute"
+    )
+    add_processes(parser, Study.work_dir)
+    args = parser.parse_args(arguments)
+    if args.seeds < 1:
+        raise LossweaveError(f"--seeds={args.seeds} should be at least 1")
+    args.seeds = range(args.seeds)
+    run_study(
+        Study(equal=not args.no_equal, **trainings_of(args, "alternating_vs_joint", arguments))
+    )

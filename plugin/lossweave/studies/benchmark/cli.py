@@ -1,0 +1,106 @@
+"""The command line of ``tools/benchmark.py``."""
+
+import argparse
+from collections.abc import Sequence
+
+import torch
+
+from lossweave.studies.benchmark.boundaries import run_boundaries
+from lossweave.studies.benchmark.detectors import DETECTORS
+from lossweave.studies.benchmark.findings import Benchmark
+from lossweave.studies.benchmark.study import run_benchmark, value_combiners
+from lossweave.studies.options import command_line, tool_parser
+
+__all__ = ["benchmark"]
+
+_DESCRIPTION = """\
+Measure what each value-based combiner adds to a training step.
+
+Steps of the stock detector and of the combined one alternate on one batch, in one process, on
+the same weights; what counts is the median of the paired ratios, beside a control that pairs
+the stock detector with itself. Because a step's own noise is larger than the cost, the cost is
+also measured alone, and host-device synchronisations are counted."""
+
+_EXAMPLES = """\
+what is written, in work_dirs/benchmark:
+  benchmark.md, benchmark.json
+
+examples:
+  python tools/benchmark.py
+      three detectors, all value-based combiners; about 15 minutes on 2 CPU cores
+  python tools/benchmark.py --detectors retinanet --combiners FAMO DWA --rounds 5
+      a quick look
+  python tools/benchmark.py --boundaries PCGrad
+      what combining gradients costs at each boundary, beside the K-pass limit"""
+
+
+def benchmark(arguments: Sequence[str] | None = None) -> None:
+    """``tools/benchmark.py``: see its ``--help``.
+
+    Raises:
+        LossweaveError: wrong input, before anything is measured.
+    """
+    parser = _parser()
+    args = vars(parser.parse_args(arguments))
+    command = command_line("benchmark", arguments)
+    boundaries = args.pop("boundaries")
+    if boundaries:
+        if args["threads"]:
+            torch.set_num_threads(args["threads"])
+        run_boundaries(
+            boundaries,
+            args["detectors"],
+            args["rounds"],
+            args["batch_size"],
+            args["device"],
+            args["work_dir"] or "work_dirs/boundaries",
+            command,
+        )
+        return
+    args["work_dir"] = args["work_dir"] or Benchmark.work_dir
+    args["detectors"] = tuple(args["detectors"])
+    args["combiners"] = tuple(args["combiners"]) if args["combiners"] else None
+    run_benchmark(Benchmark(command=command, **args))
+
+
+def _parser() -> argparse.ArgumentParser:
+    standard = Benchmark()
+    parser = tool_parser(_DESCRIPTION, _EXAMPLES)
+    parser.add_argument(
+        "--detectors",
+        nargs="+",
+        choices=list(DETECTORS),
+        default=list(DETECTORS),
+        help=f"({' '.join(DETECTORS)})",
+    )
+    parser.add_argument(
+        "--combiners",
+        nargs="+",
+        metavar="NAME",
+        help=f"(all value-based ones: {' '.join(value_combiners())})",
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=standard.rounds, help="paired ABBA rounds (%(default)s)"
+    )
+    parser.add_argument(
+        "--repeats",
+        type=int,
+        default=standard.repeats,
+        help="repetitions of the cost alone (%(default)s)",
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=standard.batch_size, help="pictures a step (%(default)s)"
+    )
+    parser.add_argument("--threads", type=int, help="torch threads (torch's own choice)")
+    parser.add_argument(
+        "--device", help="cpu or cuda (cuda if there is one); on cuda, detectors of full size"
+    )
+    parser.add_argument(
+        "--boundaries",
+        metavar="NAME",
+        help="measure this combiner of gradients at every boundary instead (PCGrad is cheap)",
+    )
+    parser.add_argument(
+        "--work-dir", help=f"({standard.work_dir}; with --boundaries work_dirs/boundaries)"
+    )
+    return parser

@@ -1,0 +1,67 @@
+"""The command line of ``tools/compare.py``."""
+
+from collections.abc import Sequence
+
+from lossweave.studies.compare.findings import Comparison
+from lossweave.studies.compare.study import run_comparison
+from lossweave.studies.options import add_trainings, tool_parser, trainings_of
+from lossweave.studies.runs.method import Method
+
+__all__ = ["compare"]
+
+_DESCRIPTION = """\
+Train several methods with several seeds each and compare them with the best of the sums.
+
+A method is a combiner's name, or a name and its options in quotes. The sums among the methods
+are the sweep over the sum's weights: the best on the validation split is the tuned sum, and the
+differences to it, paired by seed, are measured on the test split. Finished trainings are kept,
+so seeds and methods can be added by calling again with more of them.
+
+With --rates every method, the sums included, is first trained at each of these learning rates
+with the first seed; its further seeds are trained at the rate with the best AP on the validation
+split. Without, all methods have the config's rate, which was chosen for the sum: methods whose
+weights have another scale may then fall behind for that alone."""
+
+_EXAMPLES = """\
+what is written, in work_dirs/compare:
+  comparison.md             table and verdict, with scores.png
+  comparison.json           every number, commands, versions, machine
+  <method>_seed<n>/         a training: its checkpoints, logs and score.json
+  <method>_seed<n>_lr<x>/   the same with --rates
+
+examples:
+  python tools/make_demo_data.py
+  python tools/compare.py --jobs 2 --rates 5e-4 1e-3 2e-3 \\
+      --methods Sum "Sum weights=[2,1]" UncertaintyWeighting "MGDA boundary=features"
+      a rate for each, from three: 20 trainings; about 40 minutes on 2 CPU cores
+  python tools/compare.py --methods Sum "Sum weights=[1,2]" "Sum weights=[1,4]" FAMO DWA
+  python tools/compare.py --seeds 0 1 2 3 4 --jobs 2 --methods Sum "DWA period=50"
+"""
+
+
+def compare(arguments: Sequence[str] | None = None) -> None:
+    """``tools/compare.py``: see its ``--help``.
+
+    Raises:
+        LossweaveError: wrong input, before anything is trained, or a training that failed.
+    """
+    parser = tool_parser(_DESCRIPTION, _EXAMPLES)
+    parser.add_argument("--methods", nargs="+", required=True, metavar="METHOD")
+    parser.add_argument(
+        "--rates",
+        nargs="+",
+        type=float,
+        default=[],
+        metavar="LR",
+        help="learning rates to choose from, for every method; trained in this order "
+        "(the config's for all)",
+    )
+    add_trainings(parser, Comparison.work_dir)
+    args = parser.parse_args(arguments)
+    run_comparison(
+        Comparison(
+            methods=tuple(Method.parse(text) for text in args.methods),
+            rates=tuple(args.rates),
+            **trainings_of(args, "compare", arguments),
+        )
+    )

@@ -1,0 +1,188 @@
+"""The report of a comparison: table, verdict, the sweep over learning rates, one picture."""
+
+from collections.abc import Mapping, Sequence
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from lossweave.studies.compare.findings import Comparison, ComparisonFindings
+from lossweave.studies.report.plots import plot_scores
+from lossweave.studies.report.tables import counted, markdown_table, number, text_table
+from lossweave.studies.runs.method import Score
+from lossweave.utils.files import write_json
+from lossweave.utils.provenance import machine_line
+
+__all__ = ["comparison_text", "edges_text", "verdict", "write_comparison"]
+
+
+def write_comparison(
+    comparison: Comparison, found: ComparisonFindings, facts: Mapping[str, Any]
+) -> None:
+    """Write ``comparison.json``, ``comparison.md`` and ``scores.png``, and print the table.
+
+    Args:
+        comparison: what was asked for; its ``work_dir`` is written to.
+        found: what came of it.
+        facts: where the numbers come from, as
+            :func:`~lossweave.utils.provenance.provenance` has it.
+    """
+    folder = Path(comparison.work_dir)
+    plot_scores(found.compared, found.tuned, folder / "scores.png")
+    record = dict(
+        **facts,
+        tuned=found.tuned,
+        summary=found.rows,
+        scores=[score.__dict__ for score in found.scores],
+    )
+    if found.chosen:
+        record |= dict(
+            rates=list(comparison.rates),
+            chosen_rates=found.chosen,
+            rates_at_edge=found.edges,
+            sum_weights_at_edge=found.weights_at_edge,
+        )
+    write_json(folder / "comparison.json", record)
+    (folder / "comparison.md").write_text(comparison_text(comparison, found, facts))
+    print(f"\n{text_table(*_table(found))}\n\n{verdict(found.tuned, found.rows)}")
+    if found.chosen:
+        print(edges_text(comparison, found))
+    print(f"\n{folder / 'comparison.md'}")
+
+
+def comparison_text(
+    comparison: Comparison, found: ComparisonFindings, facts: Mapping[str, Any]
+) -> str:
+    """The report, in Markdown; arguments as :func:`write_comparison`."""
+    count = len(comparison.seeds)
+    title = f"{counted(len(found.rows), 'method')}, {counted(count, 'seed')}"
+    fairness = "No method but the sum was tuned."
+    if found.chosen:
+        title += ", a learning rate for each"
+        fairness = (
+            "Every method has a learning rate of its own, chosen with one seed; "
+            "its other settings were\nnot tuned."
+        )
+    return f"""# {title}
+
+{verdict(found.tuned, found.rows)}
+
+{markdown_table(*_table(found))}
+
+Detector: `{comparison.config}`. Within a seed all methods share initial weights and the order of
+the data. The tuned sum is the one with the best mean AP on the validation split; AP, AP50 and the
+differences are those of the test split, in COCO's definition. The differences are paired by seed,
+with Student's 95 % interval, which is wide for {counted(count, "seed")} and not corrected for the
+number of methods.
+{fairness}
+
+![AP on the test split, a dot per seed](scores.png)
+
+{_sweep_text(comparison, found) if found.chosen else ""}Command: `{comparison.command}`
+
+Date: {facts["date"]}. Machine: {machine_line(facts["machine"])}. Every number is in \
+`comparison.json`.
+"""
+
+
+def verdict(tuned: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Which methods are better and worse than the tuned sum, beyond the interval.
+
+    Args:
+        tuned: the tuned sum's label.
+        rows: of :func:`~lossweave.studies.compare.findings.summarize`.
+
+    Example:
+        >>> verdict("Sum", [dict(method="DWA", difference=-0.2, half_width=0.1)])
+        'Nothing beat the tuned sum beyond its interval. Worse, beyond its interval: DWA.'
+    """
+    others = [row for row in rows if row["method"] != tuned]
+    better = [row["method"] for row in others if row["difference"] > row["half_width"]]
+    worse = [row["method"] for row in others if -row["difference"] > row["half_width"]]
+    text = (
+        f"Better than the tuned sum, beyond its interval: {', '.join(better)}."
+        if better
+        else "Nothing beat the tuned sum beyond its interval."
+    )
+    if worse:
+        text += f" Worse, beyond its interval: {', '.join(worse)}."
+    single = [row["method"] for row in others if not isfinite(row["half_width"])]
+    return f"{text} With one seed, so without an interval: {', '.join(single)}." if single else text
+
+
+def edges_text(comparison: Comparison, found: ComparisonFindings) -> str:
+    """Where the sweeps over learning rates and over the sum's weights were too narrow.
+
+    Args:
+        comparison: what was trained.
+        found: what came of it, with learning rates.
+    """
+    at = ", ".join(
+        f"{label} ({found.chosen[label]:g}, the {edge})" for label, edge in found.edges.items()
+    )
+    text = (
+        f"At the edge of the sweep, beyond which a better rate may lie: {at}. Widen `--rates`."
+        if found.edges
+        else "No chosen rate lies at the edge of the sweep."
+    )
+    if found.weights_at_edge:
+        text += (
+            f" The weights of {found.tuned} lie at the edge of those tried: add a `Sum` beyond "
+            "them."
+        )
+    elif found.weights_at_edge is False:
+        text += " The tuned sum's weights lie between others that were tried."
+    elif sum(method.combiner == "Sum" for method in comparison.methods) == 1:
+        text += " One weighting of the sum was tried only."
+    return text
+
+
+def _sweep_text(comparison: Comparison, found: ComparisonFindings) -> str:
+    first = comparison.seeds[0]
+    rates = sorted(comparison.rates)
+    sweep = {(s.method, s.rate): s for s in found.scores if s.seed == first}
+    cells = [
+        [label, *(_swept(sweep.get((label, rate)), rate == best) for rate in rates)]
+        for label, best in found.chosen.items()
+    ]
+    return f"""## Learning rates
+
+AP on the validation split with seed {first}, at every learning rate. The best one of a method, in
+bold, is the one at which its other seeds were trained.
+
+{markdown_table(["method", *(f"{rate:g}" for rate in rates)], cells)}
+
+{edges_text(comparison, found)}
+
+"""
+
+
+def _swept(score: Score | None, best: bool) -> str:
+    if score is None:
+        return "-"
+    if "diverged" in score.details:
+        return "diverged"
+    return f"**{score.val:.3f}**" if best else f"{score.val:.3f}"
+
+
+def _table(found: ComparisonFindings) -> tuple[list[str], list[list[str]]]:
+    header = ["method", "seeds", "val AP", "test AP", "sd", "test AP50", "minus tuned sum (95 %)"]
+    cells = [
+        [
+            f"{row['method']}{' (tuned sum)' if row['method'] == found.tuned else ''}",
+            str(row["seeds"]),
+            *(number(row[key]) for key in ("val", "test", "sd", "test50")),
+            "" if row["method"] == found.tuned else _interval(row),
+        ]
+        for row in found.rows
+    ]
+    if any(row["rate"] is not None for row in found.rows):
+        header.insert(1, "rate")
+        for row, line in zip(found.rows, cells, strict=True):
+            line.insert(1, f"{row['rate']:g}")
+    return header, cells
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    if not isfinite(row["half_width"]):
+        return f"{row['difference']:+.3f} (one seed)"
+    return f"{row['difference']:+.3f} ± {row['half_width']:.3f}"

@@ -1,0 +1,105 @@
+"""lossweave's tools as processes, several at a time, each with its part of the cores."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, CancelledError, ThreadPoolExecutor, wait
+from pathlib import Path
+from threading import Event
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from lossweave.errors import EXIT_DIVERGED, LossweaveError, NonFiniteLossError
+from lossweave.host.paths import tools_root
+
+__all__ = ["call", "last_line", "run_all"]
+
+_Result = TypeVar("_Result")
+#: Seconds between glances at what runs.
+_GLANCE = 10.0
+
+
+def run_all(
+    work: Sequence[Callable[[], _Result]],
+    jobs: int,
+    what: str,
+    standing: Callable[[], str] | None = None,
+) -> list[_Result]:
+    """Do all of it, ``jobs`` at a time, behind a progress bar; the results in order.
+
+    Args:
+        work: what is done; each starts processes and waits for them.
+        jobs: how many at a time.
+        what: the bar's title.
+        standing: says what runs at the moment, to be shown beside the bar.
+
+    Raises:
+        Exception: what the first item to fail raised; nothing is begun after that.
+    """
+    failed = Event()
+
+    def begin(item: Callable[[], _Result]) -> _Result:
+        if failed.is_set():
+            raise CancelledError
+        try:
+            return item()
+        except BaseException:
+            failed.set()
+            raise
+
+    with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(work), desc=what, unit="run") as bar:
+        running = [pool.submit(begin, item) for item in work]
+        left, shown = set(running), ""
+        try:
+            while left:
+                done, left = wait(left, timeout=_GLANCE, return_when=FIRST_COMPLETED)
+                for job in sorted(done, key=running.index):  # what failed before what gave way
+                    job.result()
+                bar.update(len(done))
+                now = standing() if standing is not None else shown
+                if now != shown:
+                    bar.set_postfix_str(now)
+                    shown = now
+        except BaseException:
+            failed.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [job.result() for job in running]
+
+
+def call(words: Sequence[str], log: Path, jobs: int = 1) -> None:
+    """Run one of lossweave's tools (``tools/x.py``) or modules as a process, into a log.
+
+    Args:
+        words: the tool or the module's dotted name, and its arguments.
+        log: what it prints is appended here.
+        jobs: processes that share the cores; each gets an equal part of the threads.
+
+    Raises:
+        NonFiniteLossError: it diverged, as its exit status says.
+        LossweaveError: it failed otherwise; the log and its last line are named.
+    """
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads must not spin on shared cores
+    }
+    tool = words[0].endswith(".py")
+    begin = [str(tools_root() / Path(words[0]).name)] if tool else ["-m", words[0]]
+    with open(log, "a") as file:
+        done = subprocess.run(
+            [sys.executable, *begin, *[w for w in words[1:] if w]],
+            stdout=file, stderr=subprocess.STDOUT, env=environment,
+        )  # fmt: skip
+    if done.returncode:
+        kind = NonFiniteLossError if done.returncode == EXIT_DIVERGED else LossweaveError
+        raise kind(f"a training failed, see {log}: {last_line(log)[:200]}")
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log that is not empty; '' without any."""
+    return next((line for line in reversed(log.read_text().splitlines()) if line.strip()), "")

@@ -1,0 +1,91 @@
+"""Alternating against joint training: what is run, and what goes on."""
+
+import json
+from pathlib import Path
+
+import pytest
+from helpers.synthetic_runs import alternating_record, joint_record
+
+from lossweave.errors import LossweaveError
+from lossweave.staged.stages import Budget
+from lossweave.studies.alternating_vs_joint import study as study_module
+from lossweave.studies.alternating_vs_joint.findings import ALTERNATING, JOINT, Study
+from lossweave.studies.alternating_vs_joint.study import joint_options, run_study
+
+
+def test_equal_compute_keeps_the_proportions() -> None:
+    options = joint_options(1000, Budget(100, 4, drops=(50, 80)), 8)
+    assert options == ["schedule.joint.iterations=250", "schedule.joint.drops=[125,200]"]
+    assert joint_options(1000, Budget(100), 8) == ["schedule.joint.iterations=125"]
+
+
+@pytest.fixture
+def trainings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
+    """The calls of a study whose trainings write records at once; the first try is cut off."""
+    called: list[list[str]] = []
+
+    def call(words: list[str], log: Path, jobs: int) -> None:
+        called.append(list(words))
+        folder = Path(words[words.index("--work-dir") + 1])
+        seed = int(folder.name.rpartition("seed")[2])
+        four = folder.name.startswith(f"{ALTERNATING}_")
+        record = alternating_record(seed, (0.4, 0.5)) if four else joint_record(seed, 0.45)
+        record.finished = len(called) > 1
+        record.save(folder)
+        if not record.finished:
+            raise LossweaveError("stopped")
+
+    monkeypatch.setattr(study_module, "call", call)
+    return called
+
+
+def test_a_study_goes_on_and_grows(
+    trainings: list[list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "four.py"
+    config.write_text(
+        "train_dataloader = dict(batch_size=2)\n"
+        "model = dict(type='FasterRCNN', backbone={'depth': 50}, rpn_head={}, roi_head={})\n"
+        "some = dict(iterations=9)\n"
+        "schedule = dict(type='four_step', rpn=some, rcnn=some, joint=some)\n"
+    )
+
+    def run(seeds: int, *options: str) -> None:
+        study = Study(
+            str(config),
+            tuple(range(seeds)),
+            str(tmp_path / "out"),
+            options=("schedule.rpn.iterations=5", *options),
+            equal=False,
+        )
+        run_study(study)
+
+    with pytest.raises(LossweaveError, match="stopped"):
+        run(1)
+    run(1)
+    assert len(trainings) == 3 and all("--resume" in words for words in trainings)
+    assert "schedule.type=joint" in trainings[2] and "schedule.type=joint" not in trainings[1]
+    assert all("randomness.seed=0" in words for words in trainings)
+    # What the joint arm needs stands after the user's options, which may say otherwise.
+    at = [trainings[2].index(word) for word in ("schedule.rpn.iterations=5", "schedule.type=joint")]
+    assert at == sorted(at)
+    run(2)
+    assert len(trainings) == 5  # two for the new seed, none again
+    content = json.loads((tmp_path / "out" / "alternating_vs_joint.json").read_text())
+    assert len(content["runs"]) == 4 and content["findings"]["final"][JOINT]["AP"]["count"] == 2
+    assert (tmp_path / "out" / "stages.png").stat().st_size > 5000
+    with pytest.raises(LossweaveError, match="other settings"):
+        run(2, "model.backbone.depth=18")
+    assert "alternating" in capsys.readouterr().out
+
+
+def test_wrong_input(tmp_path: Path) -> None:
+    config = tmp_path / "plain.py"
+    config.write_text("train_dataloader = dict(batch_size=2)\n")
+    for study, message in [
+        (Study(str(config)), "no `schedule`"),
+        (Study(str(config), seeds=()), "needs a seed"),
+        (Study(str(tmp_path / "none.py")), "there is no config"),
+    ]:
+        with pytest.raises(LossweaveError, match=message):
+            run_study(study)

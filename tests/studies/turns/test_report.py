@@ -1,0 +1,39 @@
+"""The report on turns."""
+
+import json
+from pathlib import Path
+
+import pytest
+from helpers.turn_outcomes import LENGTHS, turn_outcomes
+
+from lossweave.studies.turns.findings import (
+    Turns,
+    answer,
+)
+from lossweave.studies.turns.report import _as_dict, turns_markdown, write_turns
+from lossweave.utils.provenance import provenance
+
+
+def test_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    turns = Turns(lengths=LENGTHS, work_dir=str(tmp_path))
+    outcomes = turn_outcomes()
+    steps = [{"one batch": {"0.01": 0.2 + seed / 10, "0.001": 0.02}} for seed in range(3)]
+    found = answer(outcomes, LENGTHS, steps)
+    write_turns(turns, outcomes, found, provenance(turns.command))
+    text = (tmp_path / "turns.md").read_text()
+    assert found.half["AP"].text() in text and "turns are worse, beyond the interval" in text
+    assert "| one batch | 0.3000 ± 0.2484 | 0.0200 ± 0.0000 |" in text
+    assert "lower together: the other task helped" in text
+    assert "higher together: the other task was in the way" in text
+    assert all((tmp_path / f"{name}.png").stat().st_size > 5000 for name in ("scores", "apart"))
+    assert "Alternating schedule=[(cls,1),(loc,1)]" in capsys.readouterr().out
+    one = [outcome for outcome in outcomes if outcome.score.seed == 0]
+    said = turns_markdown(
+        Turns((0,), LENGTHS), one, answer(one, LENGTHS), provenance(turns.command)
+    )
+    assert "this says nothing" in said and "beyond the interval" not in said
+
+
+def test_outcomes_are_json() -> None:
+    content = json.loads(json.dumps(_as_dict(turn_outcomes()[0])))
+    assert content["training_end"]["cls"] > 0 and content["held_out"]["loc"] == 0.4
