@@ -597,8 +597,8 @@ def test_recomputed_losses_reach_the_combiner() -> None:
     [
         (TERMS, {"extra": "drop"}, "extra='drop' should be one of add, error"),
         (TERMS, {"on_nonfinite": "ignore"}, "on_nonfinite='ignore' should be one of raise, skip"),
-        ("tasks", {}, "terms='tasks' should be 'task', 'head' or a dict"),
-        (["cls"], {}, r"terms=\['cls'\] should be 'task', 'head' or a dict"),
+        ("tasks", {}, r"terms='tasks' should be 'task', 'head', 'loss', .*'auto' or a dict"),
+        (["cls"], {}, r"terms=\['cls'\] should be 'task', 'head', 'loss', .*'auto' or a dict"),
         ({}, {}, "terms is empty"),
         ({"a": {"combiner": "Sum"}}, {}, "the nested term 'a' should be dict"),
         ({"a": {"combiner": "Sum", "terms": {}}}, {}, "the nested term 'a' should be dict"),

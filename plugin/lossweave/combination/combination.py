@@ -542,6 +542,7 @@ class LossCombination(nn.Module):
                 "the detector's training forward returned no entry with 'loss' in its name, "
                 "so there is nothing to combine"
             )
+        self._settle(everywhere, next(iter(entries.values())).device)
         try:
             self.terms.check(everywhere)
         except LossweaveError as error:
@@ -555,6 +556,45 @@ class LossCombination(nn.Module):
         if not self.hooked:
             self._check_hook()
         self._checked = True
+
+    def _settle(self, losses: Sequence[str], device: torch.device) -> None:
+        """Give terms that follow from the losses their names and their state.
+
+        The losses are those of the first training forward on all ranks, so every rank does
+        the same. A resumed run has them from its checkpoint instead.
+        """
+        if self.terms.view is None:
+            return
+        resumed = self._progress is not None and self._progress.iteration > 0
+        if resumed and self.terms.names:
+            return
+        found = self.terms.settled_for(losses)
+        if found.patterns == self.terms.patterns:
+            return
+        if self.terms.view == "auto":
+            self.say(
+                "terms: the losses have no classification and localisation by name, so each of "
+                "them is a term (terms='loss')"
+            )
+        self._take(found, losses, device)
+
+    def _settled(self) -> list[str]:
+        """The losses that the terms were settled for, if they were."""
+        stored = getattr(self.node, "settled_losses", None)
+        return [] if stored is None else bytes(stored.tolist()).decode().split("\n")
+
+    def _take(self, terms: TermMap, losses: Sequence[str], device: torch.device) -> None:
+        node = self.node.settled(terms.names, losses).to(device)
+        del self.node  # so that its state comes after all that was there before
+        self.terms, self.node = terms, node
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        stored = state_dict.get(f"{prefix}node.settled_losses")
+        if stored is not None and self.terms.view is not None:
+            losses = bytes(stored.tolist()).decode().split("\n")
+            if losses != self._settled():
+                self._take(self.terms.settled_for(losses), losses, stored.device)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _check_hook(self) -> None:
         skip = self.on_nonfinite == "skip"

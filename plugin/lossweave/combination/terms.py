@@ -4,6 +4,7 @@ A detector returns a dictionary of raw losses. A :class:`TermMap` names the TERM
 combiner works on and says, by shell-style patterns, which entries belong to each.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -11,6 +12,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from lossweave.combination.names import HEAD_TERMS, RPN_TERMS, TASK_TERMS
+from lossweave.combination.views import VIEWS, base_of_level, is_per_level, split_levels
 from lossweave.errors import LossweaveError
 
 __all__ = ["HEAD_TERMS", "RPN_TERMS", "TASK_TERMS", "Assignment", "TermMap"]
@@ -34,12 +36,16 @@ class TermMap:
 
     Patterns are those of :mod:`fnmatch`. An entry goes to the FIRST term, in order, that
     has a pattern matching it. A pattern that begins with ``?`` may match nothing, for losses
-    that appear late in training (``'?loss_l1'``).
+    that appear late in training (``'?loss_l1'``). One that ends in ``[0]`` is the first level
+    of a loss that comes as a list (``'loss_cls[0]'``); what no such pattern claims of that list
+    is matched by its name without the number.
 
     Args:
         patterns: for each term, in order, its patterns.
         strict: whether every single pattern must match something (the built-in maps list
             the names of many detectors, so there a term needs only one that does).
+        view: for terms that follow from the losses of the first training forward, what they
+            are, one of :data:`VIEWS`, 'head' or 'auto'; see :meth:`settled_for`.
 
     Raises:
         LossweaveError: no term, a term without patterns, or a value of another type.
@@ -50,15 +56,21 @@ class TermMap:
         Assignment(entries=(('loss_cls',), ('loss_bbox',)), extra=('loss_obj',))
     """
 
-    def __init__(self, patterns: Mapping[str, Sequence[str]], strict: bool = True) -> None:
+    def __init__(
+        self,
+        patterns: Mapping[str, Sequence[str]],
+        strict: bool = True,
+        view: str | None = None,
+    ) -> None:
         if not isinstance(patterns, Mapping):
             raise LossweaveError(f"terms={patterns!r} should be a dict from names to patterns")
-        if not patterns:
+        if not patterns and view is None:
             raise LossweaveError("terms is empty: name at least one term and its patterns")
         self.patterns = {name: _checked(name, value) for name, value in patterns.items()}
         _check_logged(self.patterns)
         self.names = tuple(self.patterns)
         self.strict = strict
+        self.view = view
         self._cache: dict[tuple[str, ...], Assignment] = {}
         self._told: set[str] = set()
 
@@ -78,6 +90,68 @@ class TermMap:
         if rpn:
             return cls(HEAD_TERMS if roi else RPN_TERMS, strict=False)
         return cls.by_task()
+
+    @classmethod
+    def by_view(cls, view: str) -> "TermMap":
+        """Terms that are not known before the first training forward: see :data:`VIEWS`.
+
+        Args:
+            view: 'loss', 'layer' or 'level'; or 'auto', which is 'task' where that fits and
+                else 'loss'; or 'head', for a detector whose heads are not known otherwise.
+        """
+        return cls(TASK_TERMS, strict=False, view=view) if view == "auto" else cls({}, view=view)
+
+    def settled_for(self, entries: Iterable[str]) -> "TermMap":
+        """What the map is for a detector with these losses: itself, unless it has a view.
+
+        Raises:
+            LossweaveError: the view fits none of the losses.
+
+        Example:
+            >>> TermMap.by_view("loss").settled_for(["loss_pos", "loss_neg"])
+            TermMap({'pos': ('loss_pos',), 'neg': ('loss_neg',)})
+            >>> TermMap.by_view("auto").settled_for(["loss_cls", "loss_bbox"]).names
+            ('cls', 'loc')
+        """
+        if self.view is None:
+            return self
+        names = tuple(entries)
+        if self.view == "head":
+            rpn, roi = (
+                any(any(_matches(p, name) for p in HEAD_TERMS[term]) for name in names)
+                for term in ("rpn_cls", "roi_cls")
+            )
+            by_head = TermMap.by_head(rpn, roi)
+            return TermMap(by_head.patterns, strict=False, view="head")
+        if self.view != "auto":
+            return TermMap(VIEWS[self.view](names), view=self.view)
+        by_task = TermMap.by_view("auto")
+        try:
+            by_task.check(names)
+        except LossweaveError:
+            return TermMap(VIEWS["loss"](names), view="auto")
+        return by_task
+
+    def split(self, entries: Mapping[str, Any], raw: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The entries, with the levels of those lists apart that the terms ask for by level.
+
+        Args:
+            entries: the losses by name, each reduced to a scalar as the framework does it.
+            raw: the losses as the detector returned them.
+        """
+        if self.view == "level":
+            return split_levels(entries, raw, lambda name: True)
+        levels = [
+            base_of_level(pattern.removeprefix("?"))
+            for patterns in self.patterns.values()
+            for pattern in patterns
+            if is_per_level(pattern)
+        ]
+        if not levels:
+            return entries
+        return split_levels(
+            entries, raw, lambda name: any(fnmatchcase(name, level) for level in levels)
+        )
 
     def assign(self, entries: Iterable[str]) -> Assignment:
         """The assignment of the given entries; remembered, since it is asked every iteration."""
@@ -123,7 +197,10 @@ class TermMap:
                 hint = f"; did you mean {near[0]!r}?" if near else ""
                 late = "" if hint else " (a leading '?' marks a loss that may come later)"
                 if not self.strict:
-                    late = "; name the terms in `terms`, e.g. dict(cls=['loss_cls*'])"
+                    late = (
+                        "; name the terms in `terms`, e.g. dict(cls=['loss_cls*']), or take "
+                        "terms='loss', where each of them is a term"
+                    )
                 raise LossweaveError(f"{what}; the detector's losses are: {seen}{hint or late}")
 
     def news(self, entries: Iterable[str]) -> list[str]:
@@ -173,7 +250,11 @@ class TermMap:
 
 
 def _matches(pattern: str, entry: str) -> bool:
-    return fnmatchcase(entry, pattern.removeprefix("?"))
+    pattern = pattern.removeprefix("?")
+    if is_per_level(pattern):  # '[0]' is a level, no set of characters
+        pattern = re.sub(r"\[(\d+)\]$", r"[[]\1]", pattern)
+        return fnmatchcase(entry, pattern)
+    return fnmatchcase(entry, pattern) or fnmatchcase(base_of_level(entry), pattern)
 
 
 def _claimed_earlier(

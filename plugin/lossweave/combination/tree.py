@@ -1,5 +1,6 @@
 """Combiners over terms, and over the results of other combiners."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from lossweave.combiners import Combiner, GradientCombiner, build_combiner
 from lossweave.errors import LossweaveError
 from lossweave.progress import Progress
 
-__all__ = ["TermNode", "term_tree"]
+__all__ = ["TermNode", "flat_node", "term_tree"]
 
 
 class _Evaluated(NamedTuple):
@@ -26,10 +27,13 @@ class TermNode(nn.Module):
 
     Args:
         combiner: the combiner of this node.
-        children: by term name, the index of a leaf in the vector of all leaves, or a node.
+        children: by term name, the index of a leaf in the vector of all leaves, or a node;
+            none where the terms are not known yet: such a node only holds its combiner.
         leaves: number of leaves in the whole tree.
     """
 
+    #: The losses that the terms follow from, as bytes, where they were not known from the start.
+    settled_losses: Tensor
     window_totals: Tensor
     window_counts: Tensor
 
@@ -38,7 +42,11 @@ class TermNode(nn.Module):
     ) -> None:
         super().__init__()
         self.combiner = combiner
-        combiner.bind(tuple(children))
+        #: The combiner as it was before it had terms, for nodes that get others (a tuple, so
+        #: that it is no part of the model).
+        self.blank: tuple[Combiner, ...] = ()
+        if children:
+            combiner.bind(tuple(children))
         self.inner = nn.ModuleDict({k: v for k, v in children.items() if isinstance(v, TermNode)})
         self.slots: list[int | str] = [
             name if isinstance(child, TermNode) else child for name, child in children.items()
@@ -51,12 +59,25 @@ class TermNode(nn.Module):
                 )
         self.leaves = leaves
         self.flat = self.slots == list(range(leaves))
-        if combiner.learns:
+        if combiner.learns and children:
             # What an accumulation window has seen so far; saved, for checkpoints inside one.
             self.register_buffer("window_totals", torch.zeros(len(children)))
             self.register_buffer("window_counts", torch.zeros(len(children)))
         self._seen: tuple[Tensor, Tensor] | None = None
         self._parts: dict[str, _Evaluated] = {}
+
+    def settled(self, names: Sequence[str], losses: Sequence[str]) -> "TermNode":
+        """A node of the same combiner over other terms, as if training began anew.
+
+        Args:
+            names: the terms.
+            losses: the losses that they follow from, which the node's state remembers.
+        """
+        node = TermNode(copy.deepcopy(self.blank[0]), _by_index(names), len(names))
+        node.blank = self.blank
+        stored = "\n".join(losses).encode()
+        node.register_buffer("settled_losses", torch.tensor(list(stored), dtype=torch.uint8))
+        return node
 
     def inner_nodes(self) -> list["TermNode"]:
         """The inner nodes, typed."""
@@ -177,6 +198,27 @@ class TermNode(nn.Module):
         node = self.inner[name]
         assert isinstance(node, TermNode)
         return node
+
+
+def flat_node(combiner: Any, terms: TermMap) -> TermNode:
+    """A combiner over a map's terms; it can be settled for others where the map has a view.
+
+    Args:
+        combiner: a name, ``dict(type=name, ...)`` or a combiner.
+        terms: the map.
+
+    Raises:
+        LossweaveError: wrong arguments of the combiner.
+    """
+    built = build_combiner(combiner)
+    blank = (copy.deepcopy(built),) if terms.view is not None else ()
+    node = TermNode(built, _by_index(terms.names), len(terms.names))
+    node.blank = blank
+    return node
+
+
+def _by_index(names: Sequence[str]) -> dict[str, int | TermNode]:
+    return {name: index for index, name in enumerate(names)}
 
 
 def term_tree(combiner: Any, terms: Mapping[str, Any]) -> tuple[TermNode, TermMap]:

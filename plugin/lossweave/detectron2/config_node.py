@@ -22,7 +22,7 @@ def add_lossweave_config(cfg: CfgNode) -> CfgNode:
     ``BASE_DETECTOR``     the meta-architecture whose losses are combined, e.g. 'RetinaNet'
     ``COMBINER.TYPE``     the combiner's name
     ``COMBINER.ARGS``     its arguments, in lower case as in Python
-    ``TERMS``             'task' or 'head'
+    ``TERMS``             'task', 'head', 'loss', 'layer', 'level' or 'auto'
     ``TERM_PATTERNS``     a node from the names of own terms to patterns, in place of TERMS
     ``EXTRA``             'add' or 'error', for losses that belong to no term
     ``ON_NONFINITE``      'raise' or 'skip'

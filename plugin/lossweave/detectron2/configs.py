@@ -117,7 +117,8 @@ def with_combiner(
         cfg: a yaml config's node or a LazyConfig with a ``model``.
         combiner: the combiner's name; None leaves the config's own.
         options: the combiner's arguments.
-        terms: 'task', 'head' or a dict of patterns; None leaves the config's own.
+        terms: 'task', 'head', 'loss', 'layer', 'level' or a dict of patterns; None leaves the
+            config's own (where it has none, 'task', or 'loss' where that fits nothing).
 
     Raises:
         LossweaveError: an unknown combiner or argument, options without a combiner, or a
@@ -137,6 +138,8 @@ def _change_yaml(
     if not wrapped:
         node.BASE_DETECTOR = cfg.MODEL.META_ARCHITECTURE
         cfg.MODEL.META_ARCHITECTURE = META
+        if node.TERMS == "task":  # the default, which nobody has asked for here
+            node.TERMS = "auto"
     if combiner is not None:
         # Replaced as a whole: arguments of the config's combiner mean nothing to another.
         node.COMBINER.TYPE = combiner
@@ -156,7 +159,7 @@ def _change_lazy(
     if combiner is None and terms is None and not wrapped:
         return None
     if not wrapped:
-        cfg.model = LazyCall(combine_losses)(model=cfg.model)
+        cfg.model = LazyCall(combine_losses)(model=cfg.model, terms="auto")
     if combiner is not None:
         cfg.model.combiner = {"type": combiner, **options}
     if terms is not None:

@@ -203,7 +203,8 @@ def combine_losses(
     Args:
         model: a detector whose training forward returns a dictionary of scalar losses.
         combiner: a combiner, its name or ``dict(type=name, ...)``.
-        terms: 'task', 'head' or a dict; see :func:`lossweave.combination.build_combination`.
+        terms: 'task', 'head', 'loss', 'layer', 'level' or a dict; see
+            :func:`lossweave.combination.build_combination`.
         extra: 'add' or 'error', for losses that belong to no term.
         on_nonfinite: 'raise' or 'skip'; see :class:`lossweave.combination.LossCombination`.
 

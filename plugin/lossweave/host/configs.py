@@ -31,7 +31,8 @@ def with_combiner(
         change: how that is said in configs of its kind.
         combiner: the combiner's name; None leaves the config's own.
         options: the combiner's arguments.
-        terms: 'task', 'head' or a dict of patterns; None leaves the config's own.
+        terms: 'task', 'head', 'loss', 'layer', 'level' or a dict of patterns; None leaves the
+            config's own (where it has none, 'task', or 'loss' where that fits nothing).
 
     Raises:
         LossweaveError: an unknown combiner or argument, options without a combiner, or
@@ -50,7 +51,7 @@ def with_combiner(
     said = change(cfg, combiner, options or {}, terms)
     if said is not None:
         # All that can be seen in the config is refused before anything is built or read.
-        build_combination(**{"rpn": True, "roi": True, **said})
+        build_combination(**{"rpn": None, "roi": None, **said})
     return cfg
 
 

@@ -47,7 +47,8 @@ class TrainOptions(Common):
         resume: None, 'auto' for the newest whole checkpoint of the work directory, or a path.
         combiner: the combiner's name; None leaves the config's own.
         combiner_options: its arguments.
-        terms: 'task', 'head' or a dict of patterns; None leaves the config's own.
+        terms: 'task', 'head', 'loss', 'layer', 'level' or a dict of patterns; None leaves the
+            config's own (where it has none, 'task', or 'loss' where that fits nothing).
         exact_resume: whether draws are numbered, so that resuming is exact.
         amp: whether to train with mixed precision.
         auto_scale_lr: whether the learning rate follows the batch size (MMDetection).

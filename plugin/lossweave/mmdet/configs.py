@@ -50,7 +50,8 @@ def with_combiner(
         cfg: a config with a ``model``.
         combiner: the combiner's name; None leaves the config's own.
         options: the combiner's arguments.
-        terms: 'task', 'head' or a dict of patterns; None leaves the config's own.
+        terms: 'task', 'head', 'loss', 'layer', 'level' or a dict of patterns; None leaves the
+            config's own (where it has none, 'task', or 'loss' where that fits nothing).
 
     Raises:
         LossweaveError: an unknown combiner or argument, options without a combiner, or a
@@ -70,6 +71,7 @@ def _change(
     if not wrapped:
         model.base_detector = model.type
         model.type = _TYPE
+        model.terms = "auto"
     if combiner is not None:
         # Replaced as a whole: arguments of the config's combiner mean nothing to another.
         model.pop("combiner", None)

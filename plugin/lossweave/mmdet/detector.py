@@ -45,7 +45,8 @@ class CombinedLossMixin:
         total, log_vars = super().parse_losses(losses)  # type: ignore[misc]
         if not torch.is_grad_enabled():
             return total, log_vars
-        entries = {name: log_vars[name] for name in losses if "loss" in name}
+        reduced = {name: log_vars[name] for name in losses if "loss" in name}
+        entries = self.loss_combination.terms.split(reduced, losses)
         root = self.loss_combination(entries, total, self)
         if root is not total:
             log_vars["loss"] = root.detach()
@@ -118,7 +119,8 @@ def CombinedLossDetector(
     Args:
         base_detector: the detector's registered name, e.g. 'RetinaNet', or its class.
         combiner: a combiner's name or ``dict(type=name, ...)``.
-        terms: 'task', 'head' or a dict; see :func:`lossweave.combination.build_combination`.
+        terms: 'task', 'head', 'loss', 'layer', 'level' or a dict; see
+            :func:`lossweave.combination.build_combination`.
         extra: 'add' or 'error', for losses that belong to no term.
         on_nonfinite: 'raise' or 'skip'; see :class:`lossweave.combination.LossCombination`.
         kwargs: the base detector's own arguments.
@@ -140,7 +142,7 @@ def CombinedLossDetector(
     where = f"to the config: {HOOK_LINE}"
     options: dict[str, Any] = dict(extra=extra, on_nonfinite=on_nonfinite, hook_line=where)
     # Wrong options end here, before the detector is built.
-    boundary = build_combination(combiner, terms, **options).boundary
+    boundary = build_combination(combiner, terms, None, None, **options).boundary
     caught = boundary is not None and boundary.needs_forward
     made = combined_class(base, True) if caught else combined_class(base)
     detector = made(**_able_to_predict(kwargs))
