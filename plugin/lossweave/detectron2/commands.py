@@ -8,9 +8,9 @@ from detectron2.config import CfgNode
 from detectron2.engine import default_setup, launch
 
 from lossweave.detectron2.configs import (
+    content_of,
     default_work_dir,
     load_config,
-    refuse_other_checkpoints,
     with_combiner,
     with_exact_resume,
 )
@@ -19,7 +19,10 @@ from lossweave.detectron2.run import steady_scripts
 from lossweave.detectron2.staged.configs import has_schedule
 from lossweave.detectron2.staged.training import train_stages
 from lossweave.detectron2.yaml import test_yaml, train_yaml
-from lossweave.errors import LossweaveError
+from lossweave.errors import LossweaveError, wrong_input
+from lossweave.host.checkpoints import contents
+from lossweave.host.configs import claim_work_dir
+from lossweave.host.lock import locked, make_work_dir
 from lossweave.host.options import Common, TestOptions, TrainOptions
 
 __all__ = ["test", "train"]
@@ -38,7 +41,25 @@ def train(options: TrainOptions) -> Any:
     Raises:
         LossweaveError: wrong input, before anything is trained.
     """
-    _refuse(options, auto_scale_lr="set SOLVER.REFERENCE_WORLD_SIZE in the config")
+    with wrong_input(options.config):
+        _refuse(options, auto_scale_lr="set SOLVER.REFERENCE_WORLD_SIZE in the config")
+        cfg = _training_config(options)
+    work_dir = _output_dir(cfg)
+    with locked(work_dir):
+        if has_schedule(cfg):
+            if options.num_gpus != 1:
+                raise LossweaveError("training in stages under Detectron2 takes one process")
+            _set_up(cfg, testing=False)
+            steady_scripts()
+            return train_stages(cfg, options.resume, options.config)
+        if options.resume not in (None, "auto"):
+            contents(options.resume)
+        claim_work_dir(work_dir, content_of(cfg), options.resume is not None)
+        return _launched(options.num_gpus, _train, cfg, options.resume)
+
+
+def _training_config(options: TrainOptions) -> Any:
+    """The config with all that the options change."""
     cfg = load_config(options.config, options.cfg_options)
     with_combiner(cfg, options.combiner, options.combiner_options, options.terms)
     if options.exact_resume:
@@ -49,15 +70,7 @@ def train(options: TrainOptions) -> Any:
             {"ENABLED" if isinstance(cfg, CfgNode) else "enabled": True}
         )
     _refuse_amp_without_gpu(cfg)
-    if has_schedule(cfg):
-        if options.num_gpus != 1:
-            raise LossweaveError("training in stages under Detectron2 takes one process")
-        _set_up(cfg, testing=False)
-        steady_scripts()
-        return train_stages(cfg, options.resume, options.config)
-    if not options.resume:
-        refuse_other_checkpoints(cfg, _output_dir(cfg))
-    return _launched(options.num_gpus, _train, cfg, options.resume)
+    return cfg
 
 
 def test(options: TestOptions) -> dict[str, Any]:
@@ -73,13 +86,17 @@ def test(options: TestOptions) -> dict[str, Any]:
         LossweaveError: wrong input.
     """
     written = "Detectron2's evaluators write the detections to WORK_DIR/inference"
-    _refuse(options, out=written, show=written, show_dir=written)
-    cfg = load_config(options.config, options.cfg_options)
-    if options.tta and not isinstance(cfg, CfgNode):
-        raise LossweaveError("--tta takes a yaml config: Detectron2's augmentation reads TEST.AUG")
-    with_combiner(cfg)
-    _place(cfg, options)
-    return _launched(options.num_gpus, _test, cfg, options.checkpoint, options.tta) or {}
+    with wrong_input(options.config):
+        _refuse(options, out=written, show=written, show_dir=written)
+        cfg = load_config(options.config, options.cfg_options)
+        if options.tta and not isinstance(cfg, CfgNode):
+            raise LossweaveError(
+                "--tta takes a yaml config: Detectron2's augmentation reads TEST.AUG"
+            )
+        with_combiner(cfg)
+        _place(cfg, options)
+        make_work_dir(_output_dir(cfg))
+        return _launched(options.num_gpus, _test, cfg, options.checkpoint, options.tta) or {}
 
 
 def _train(cfg: Any, resume: str | None) -> Any:
@@ -97,13 +114,14 @@ def _test(cfg: Any, checkpoint: str, tta: bool) -> dict[str, Any]:
 
 
 def _set_up(cfg: Any, testing: bool) -> None:
-    default_setup(cfg, SimpleNamespace(config_file="", eval_only=testing))
+    with wrong_input():
+        default_setup(cfg, SimpleNamespace(config_file="", eval_only=testing))
 
 
 def _launched(gpus: int, run: Any, *args: Any) -> Any:
     if gpus == 1:
         return run(*args)
-    if gpus < 1 or gpus > torch.cuda.device_count():
+    if gpus > torch.cuda.device_count():
         raise LossweaveError(f"--num-gpus={gpus}: this machine has {torch.cuda.device_count()}")
     return launch(run, gpus, dist_url="auto", args=args)
 

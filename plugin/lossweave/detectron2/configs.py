@@ -24,10 +24,10 @@ from lossweave.host.paths import resolve_config
 
 __all__ = [
     "combiner_label",
+    "content_of",
     "default_work_dir",
     "is_combined",
     "load_config",
-    "refuse_other_checkpoints",
     "with_combiner",
     "with_exact_resume",
 ]
@@ -225,22 +225,8 @@ def default_work_dir(cfg: Any, config: str) -> str:
     return host_configs.default_work_dir(config, combiner_label(cfg))
 
 
-def refuse_other_checkpoints(cfg: Any, work_dir: str) -> None:
-    """Refuse a work directory that holds checkpoints of a different config.
-
-    Raises:
-        LossweaveError: naming the directory and what to do.
-    """
-
-    def same(folder: Path) -> bool:
-        dumped = folder / "config.yaml"
-        return dumped.is_file() and _text(cfg) == dumped.read_text()
-
-    host_configs.refuse_other_checkpoints(work_dir, same)
-
-
-def _text(cfg: Any) -> str:
-    """What Detectron2 writes as ``config.yaml``."""
+def content_of(cfg: Any) -> str:
+    """What of a config decides the training, as text: what Detectron2 writes as ``config.yaml``."""
     if isinstance(cfg, CfgNode):
         return cfg.dump()
     with tempfile.TemporaryDirectory() as folder:

@@ -1,7 +1,9 @@
-"""Nothing lost on Ctrl-C."""
+"""Nothing lost on Ctrl-C, on a scheduler's signal or when the terminal closes."""
 
 import logging
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from detectron2.engine import HookBase
 from detectron2.utils import comm
@@ -11,13 +13,15 @@ from lossweave.host.interrupt import Interrupt
 __all__ = ["SaveOnInterruptHook"]
 
 _LOGGER = logging.getLogger("detectron2.lossweave")
+_T = TypeVar("_T")
 
 
 class SaveOnInterruptHook(HookBase):
-    """On Ctrl-C, finish the iteration, write a checkpoint, and only then stop.
+    """On SIGINT, SIGTERM or SIGHUP, finish the iteration, write a checkpoint, and only then stop.
 
-    A second Ctrl-C stops at once. With several processes it does nothing, since they would have
-    to agree on the iteration. It goes last, after everything that belongs to the iteration.
+    In an evaluation nothing has to be finished: what was trained is saved at once. A second
+    Ctrl-C stops without saving. Several processes agree on the iteration, which may be up to ten
+    iterations later. It goes last, after everything that belongs to the iteration.
 
     Args:
         checkpointer: the trainer's.
@@ -28,19 +32,42 @@ class SaveOnInterruptHook(HookBase):
         self._interrupt = Interrupt(_LOGGER.warning)
 
     def before_train(self) -> None:
-        """Take the interrupt signal over."""
-        if comm.get_world_size() == 1:
-            self._interrupt.take()
+        """Take the signals over."""
+        self._interrupt.take()
 
     def after_step(self) -> None:
-        """Save and stop, if asked to."""
-        if not self._interrupt.asked:
-            return
-        at = self.trainer.iter
-        self._checkpointer.save(f"model_{at:07d}", iteration=at)
-        _LOGGER.warning("interrupted; saved model_%07d.pth, go on with --resume", at)
-        raise KeyboardInterrupt
+        """Save and stop, if asked to; after the last iteration what saves and ends has its turn."""
+        if self.trainer.iter + 1 < self.trainer.max_iter and self._interrupt.agreed(
+            self.trainer.iter
+        ):
+            self._save()
+            raise KeyboardInterrupt
 
     def after_train(self) -> None:
-        """Give the signal back."""
+        """Give the signals back."""
         self._interrupt.give_back()
+
+    def stoppable(self, evaluate: Callable[[], _T]) -> Callable[[], _T]:
+        """An evaluation for the trainer's hook, which ends when somebody asks to stop."""
+
+        def call() -> _T:
+            with self._saving():
+                return evaluate()
+
+        return call
+
+    @contextmanager
+    def _saving(self) -> Iterator[None]:
+        try:
+            with self._interrupt.at_once():
+                yield
+        except KeyboardInterrupt:
+            self._save()
+            raise
+
+    def _save(self) -> None:
+        at = self.trainer.iter
+        if at < self.trainer.max_iter:  # what is through has been saved by the trainer's hooks
+            self._checkpointer.save(f"model_{at:07d}", iteration=at)
+            _LOGGER.warning("interrupted; saved model_%07d.pth, go on with --resume", at)
+        comm.synchronize()  # nobody leaves before it is written

@@ -20,9 +20,11 @@ from detectron2.engine import (
 from detectron2.evaluation import inference_on_dataset, print_csv_format
 from detectron2.utils import comm
 
+from lossweave.detectron2.checkpoints import WholeCheckpointer, start_from
 from lossweave.detectron2.hook import CombinerHook
 from lossweave.detectron2.interrupt import SaveOnInterruptHook
 from lossweave.detectron2.run import train_explained
+from lossweave.errors import wrong_input
 
 __all__ = ["evaluate_lazy", "test_lazy", "train_lazy"]
 
@@ -43,6 +45,16 @@ def train_lazy(
     Returns:
         The trainer, after training.
     """
+    with wrong_input():
+        trainer, hook, start = _trainer_of(cfg, resume, measuring, last)
+    train_explained(hook, lambda: trainer.train(start, cfg.train.max_iter))
+    return trainer
+
+
+def _trainer_of(
+    cfg: Any, resume: str | None, measuring: Sequence[HookBase], last: Sequence[HookBase]
+) -> tuple[Any, CombinerHook, int]:
+    """The trainer of a LazyConfig, the combiner's hook, and the iteration to begin with."""
     model = instantiate(cfg.model).to(cfg.train.device)
     _LOGGER.info("Model:\n%s", model)
     cfg.optimizer.params.model = model
@@ -51,7 +63,9 @@ def train_lazy(
     model = create_ddp_model(model, **cfg.train.ddp)
     kind = AMPTrainer if cfg.train.amp.enabled else SimpleTrainer
     trainer = kind(model, loader, optimizer)
-    checkpointer = DetectionCheckpointer(model, cfg.train.output_dir, trainer=trainer)
+    checkpointer = WholeCheckpointer(model, cfg.train.output_dir, trainer=trainer)
+    interrupt = SaveOnInterruptHook(checkpointer)
+    evaluate = interrupt.stoppable(lambda: evaluate_lazy(cfg, model))
     held_out = cfg.dataloader.get("held_out")
     combiner_hook = CombinerHook(held_out=None if held_out is None else instantiate(held_out))
     main = comm.is_main_process()
@@ -63,22 +77,14 @@ def train_lazy(
             *measuring,
             hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
             hooks.PeriodicCheckpointer(checkpointer, **cfg.train.checkpointer) if main else None,
-            hooks.EvalHook(cfg.train.eval_period, lambda: evaluate_lazy(cfg, model)),
+            hooks.EvalHook(cfg.train.eval_period, evaluate),
             hooks.PeriodicWriter(writers, period=cfg.train.log_period) if main else None,
             *last,
-            SaveOnInterruptHook(checkpointer),
+            interrupt,
         ]
     )
-    start = 0
-    if resume in (None, "auto"):
-        checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=resume is not None)
-        if resume and checkpointer.has_checkpoint():
-            start = trainer.iter + 1
-    else:
-        checkpointer.load(resume)
-        start = trainer.iter + 1
-    train_explained(combiner_hook, lambda: trainer.train(start, cfg.train.max_iter))
-    return trainer
+    start = start_from(checkpointer, trainer, cfg.train.init_checkpoint, resume)
+    return trainer, combiner_hook, start
 
 
 def test_lazy(cfg: Any, checkpoint: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from lossweave.detectron2.hook import CombinerHook
-from lossweave.errors import NonFiniteLossError
+from lossweave.errors import LossweaveError, NonFiniteLossError, one_line
 
 __all__ = ["steady_scripts", "train_explained"]
 
@@ -21,7 +21,7 @@ def steady_scripts() -> None:
 
 
 def train_explained(hook: CombinerHook, train: Callable[[], Any]) -> None:
-    """Train; where the trainer ends the run at a loss that is not finite, say which.
+    """Train; what ends it is one line where a loss was not finite, or where nothing was trained.
 
     Args:
         hook: the trainer's, which has seen the losses.
@@ -29,11 +29,16 @@ def train_explained(hook: CombinerHook, train: Callable[[], Any]) -> None:
 
     Raises:
         NonFiniteLossError: a loss was not finite.
+        LossweaveError: the first iteration failed, so something was asked for wrongly.
     """
     try:
         train()
-    except FloatingPointError as error:
-        what = hook.failure()
-        if not what:
+    except LossweaveError:
+        raise
+    except Exception as error:
+        if isinstance(error, FloatingPointError) and (what := hook.failure()):
+            raise NonFiniteLossError(what) from error
+        trainer = getattr(hook, "trainer", None)
+        if trainer is not None and trainer.iter > trainer.start_iter:
             raise
-        raise NonFiniteLossError(what) from error
+        raise LossweaveError(one_line(error)) from error

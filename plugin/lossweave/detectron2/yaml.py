@@ -4,21 +4,23 @@ What is added to the stock trainer: the :class:`~lossweave.detectron2.CombinerHo
 on Ctrl-C, and numbered draws where the config asks for them.
 """
 
+import weakref
 from pathlib import Path
 from typing import Any
 
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
-from detectron2.engine import DefaultTrainer
+from detectron2.engine import DefaultTrainer, hooks
 from detectron2.evaluation import COCOEvaluator, LVISEvaluator, PascalVOCDetectionEvaluator
 from detectron2.modeling import GeneralizedRCNNWithTTA
 
+from lossweave.detectron2.checkpoints import WholeCheckpointer, start_from
 from lossweave.detectron2.draws import build_numbered_train_loader
 from lossweave.detectron2.hook import CombinerHook
 from lossweave.detectron2.interrupt import SaveOnInterruptHook
 from lossweave.detectron2.run import train_explained
-from lossweave.errors import LossweaveError
+from lossweave.errors import LossweaveError, wrong_input
 
 __all__ = ["Trainer", "evaluator_of", "test_yaml", "train_yaml"]
 
@@ -44,13 +46,23 @@ class Trainer(DefaultTrainer):
 
     def build_hooks(self) -> list[Any]:
         """The stock hooks, with ours before those that save and write."""
+        self.checkpointer = WholeCheckpointer(
+            self._trainer.model, self.cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
+        )
         made = super().build_hooks()
         node = self.cfg.LOSSWEAVE
         self.combiner_hook = CombinerHook(
             held_out=_held_out(self.cfg) if node.HELD_OUT else None,
             held_out_batches=node.HELD_OUT_BATCHES,
         )
-        return [*made[:1], self.combiner_hook, *made[1:], SaveOnInterruptHook(self.checkpointer)]
+        last = SaveOnInterruptHook(self.checkpointer)
+        evaluation = hooks.EvalHook(self.cfg.TEST.EVAL_PERIOD, last.stoppable(self._evaluate))
+        made = [evaluation if isinstance(hook, hooks.EvalHook) else hook for hook in made]
+        return [*made[:1], self.combiner_hook, *made[1:], last]
+
+    def _evaluate(self) -> Any:
+        self._last_eval_results = self.test(self.cfg, self.model)
+        return self._last_eval_results
 
     def state_dict(self) -> dict[str, Any]:
         """With the inner trainer's state, the optimizer, which Detectron2 0.6 leaves out."""
@@ -106,12 +118,9 @@ def train_yaml(cfg: CfgNode, resume: str | None) -> Trainer:
     Returns:
         The trainer, after training.
     """
-    trainer = Trainer(cfg)
-    if resume in (None, "auto"):
-        trainer.resume_or_load(resume=resume is not None)
-    else:
-        trainer.checkpointer.load(resume)
-        trainer.start_iter = trainer.iter + 1
+    with wrong_input():
+        trainer = Trainer(cfg)
+        trainer.start_iter = start_from(trainer.checkpointer, trainer, cfg.MODEL.WEIGHTS, resume)
     train_explained(trainer.combiner_hook, trainer.train)
     return trainer
 

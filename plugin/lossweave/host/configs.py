@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from lossweave.combination import build_combination
 from lossweave.errors import LossweaveError
+from lossweave.host.lock import make_work_dir
+from lossweave.utils.files import write_atomically
 
-__all__ = ["default_work_dir", "refuse_no_model", "refuse_other_checkpoints", "with_combiner"]
+__all__ = ["claim_work_dir", "default_work_dir", "refuse_no_model", "with_combiner"]
 
 _Config = TypeVar("_Config")
+#: The file of a work directory that says which config it belongs to.
+_HASH = "config.sha256"
 #: Given config, combiner, its options and terms: changes the config, and returns the arguments
 #: of :func:`lossweave.combination.build_combination` that it then says, or None where it has none.
 Change = Callable[[Any, str | None, Mapping[str, Any], Any], Mapping[str, Any] | None]
@@ -82,20 +87,31 @@ def default_work_dir(config: str, label: str) -> str:
     return str(Path("work_dirs") / f"{Path(config.split('::')[-1]).stem}_{label}")
 
 
-def refuse_other_checkpoints(work_dir: str, same: Callable[[Path], bool]) -> None:
-    """Refuse a work directory that holds checkpoints of a different config.
+def claim_work_dir(work_dir: str, content: str, resume: bool) -> None:
+    """Note which config a work directory belongs to; refuse one with checkpoints of another.
+
+    What is compared is a hash, so nothing that lies in the directory is executed or believed.
 
     Args:
-        work_dir: the directory.
-        same: whether the config that was written there is the same; called only if there are
-            checkpoints.
+        work_dir: the directory; it is made.
+        content: what of the config decides the training, as text.
+        resume: whether its checkpoints are gone on from, whatever they are of.
 
     Raises:
         LossweaveError: naming the directory and what to do.
     """
-    folder = Path(work_dir)
-    if any(folder.glob("*.pth")) and not same(folder):
+    folder = make_work_dir(work_dir)
+    own = hashlib.sha256(content.encode()).hexdigest()
+    if not resume and any(folder.glob("*.pth")) and _noted(folder) != own:
         raise LossweaveError(
             f"{work_dir} holds checkpoints of a different config; choose another --work-dir, "
             "or go on from them with --resume"
         )
+    write_atomically(folder / _HASH, f"{own}\n".encode())
+
+
+def _noted(folder: Path) -> str:
+    try:
+        return (folder / _HASH).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return ""

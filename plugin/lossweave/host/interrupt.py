@@ -1,40 +1,125 @@
-"""Ctrl-C as a request: the iteration is finished first."""
+"""Ctrl-C and other signals as a request to stop: the iteration is finished first."""
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from lossweave.utils.distributed import world_size
 
 __all__ = ["Interrupt"]
 
+#: Ctrl-C, what schedulers send before they kill, and what a terminal that closes sends.
+_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+#: Iterations between two questions to the other processes.
+_ASK_EVERY = 10
+
 
 class Interrupt:
-    """Takes over the interrupt signal; a second one stops at once.
+    """Takes over the signals that ask to stop; a second Ctrl-C stops at once.
+
+    Schedulers and launchers repeat theirs, so any other signal only counts once. Requests nest:
+    what was taken inside another's time is given back to that.
 
     Args:
-        say: where the first interrupt is answered.
+        log: where the first request is answered.
+
+    Example:
+        >>> interrupt = Interrupt(print)
+        >>> with interrupt.taken():
+        ...     signal.raise_signal(signal.SIGTERM)
+        SIGTERM: finishing this iteration, then saving (Ctrl-C: stop now)
+        >>> interrupt.asked
+        True
     """
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
-        self._previous: Any = None
+    def __init__(self, log: Callable[[str], None]) -> None:
+        self._log = log
+        self._previous: dict[int, Any] = {}
+        self._at_once = False
+        self._group: Any = None
         #: Whether somebody has asked to stop.
         self.asked = False
 
     def take(self) -> None:
-        """Take the signal over, in the main thread; elsewhere signals are someone else's."""
-        try:
-            self._previous = signal.signal(signal.SIGINT, self._note)
-        except ValueError:
-            self._previous = None
+        """Take the signals over, in the main thread; elsewhere signals are someone else's.
+
+        With several processes all of them take part: they agree in :meth:`agreed`.
+        """
+        if world_size() > 1 and self._group is None:
+            self._group = dist.new_group(backend="gloo")
+        for number in _SIGNALS:
+            # nohup: a closed terminal is no request
+            ignored = signal.getsignal(number) is signal.SIG_IGN and number != signal.SIGINT
+            if not ignored and number not in self._previous:
+                try:
+                    self._previous[number] = signal.signal(number, self._note)
+                except ValueError:
+                    return
 
     def give_back(self) -> None:
-        """Let the signal do again what it did before."""
-        if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)
-            self._previous = None
+        """Let the signals do again what they did before."""
+        while self._previous:
+            number, handler = self._previous.popitem()
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
-    def _note(self, *_: Any) -> None:
-        if self.asked:
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """The signals are taken over for a while."""
+        self.take()
+        try:
+            yield
+        finally:
+            self.give_back()
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """A time in which nothing has to be finished first, as in an evaluation.
+
+        Several processes would have to agree, so there a request waits for its end.
+
+        Raises:
+            KeyboardInterrupt: somebody asks to stop, or has asked before.
+        """
+        if self.asked and self.alone:
             raise KeyboardInterrupt
-        self.asked = True
-        self._say("interrupt: finishing this iteration, then saving (again: stop now)")
+        self._at_once = self.alone
+        try:
+            yield
+        finally:
+            self._at_once = False
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is no other process to agree with."""
+        return self._group is None
+
+    def agreed(self, iteration: int) -> bool:
+        """Whether to stop after an iteration: asked here, or with several processes anywhere.
+
+        These ask each other at some iterations only, on the CPU, so that all stop at the same.
+
+        Args:
+            iteration: its number, from 0, the same in all processes.
+        """
+        if self._group is None:
+            return self.asked
+        if (iteration + 1) % _ASK_EVERY:
+            return False
+        asked = torch.tensor([int(self.asked)])
+        dist.all_reduce(asked, op=dist.ReduceOp.MAX, group=self._group)
+        return bool(asked)
+
+    def _note(self, number: int, *_: Any) -> None:
+        if self._at_once or (self.asked and number == signal.SIGINT):
+            self.asked = True
+            raise KeyboardInterrupt
+        if not self.asked:
+            self.asked = True
+            name = signal.Signals(number).name
+            self._log(f"{name}: finishing this iteration, then saving (Ctrl-C: stop now)")

@@ -3,6 +3,7 @@
 Importing it registers everything in :mod:`lossweave.registry`.
 """
 
+from lossweave.mmdet.checkpoints import CheckpointHook
 from lossweave.mmdet.detector import CombinedLossDetector, CombinedLossMixin, combined_class
 from lossweave.mmdet.draws import SeededBatchSampler
 from lossweave.mmdet.hook import CombinerHook
@@ -23,6 +24,7 @@ from lossweave.mmdet.weight_sample import WeightSampleHook
 
 __all__ = [
     "VGG",
+    "CheckpointHook",
     "CombinedLossDetector",
     "CombinedLossMixin",
     "CombinerHook",

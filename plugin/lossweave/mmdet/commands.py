@@ -3,21 +3,28 @@
 import argparse
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
-from mmengine.config import ConfigDict, DictAction
+from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.logging import print_log
 from mmengine.registry import RUNNERS, init_default_scope
 from mmengine.runner import Runner
 
-from lossweave.errors import LossweaveError
+from lossweave.errors import LossweaveError, one_line, wrong_input
+from lossweave.host.checkpoints import check_resumable, contents, newest_whole
+from lossweave.host.configs import claim_work_dir
+from lossweave.host.lock import locked, make_work_dir
 from lossweave.host.options import Common, TestOptions, TrainOptions
 from lossweave.mmdet.configs import (
+    content_of,
     default_work_dir,
     load_config,
-    refuse_other_checkpoints,
     with_combiner,
     with_exact_resume,
+    with_safe_files,
 )
+from lossweave.mmdet.interrupt import has_trained
 
 __all__ = ["test", "train"]
 
@@ -48,7 +55,29 @@ def train(options: TrainOptions) -> Runner:
     Raises:
         LossweaveError: wrong input, before anything is trained.
     """
-    _check(options)
+    with wrong_input(options.config):
+        _check(options)
+        cfg = _training_config(options)
+    # The lock and the note are the first process's; the others wait for it in the runner.
+    with locked(cfg.work_dir) if _leads(options.launcher) else nullcontext():
+        with wrong_input(options.config):
+            _start_from(cfg, options.resume)
+            if _leads(options.launcher):
+                claim_work_dir(cfg.work_dir, content_of(cfg), bool(cfg.get("resume")))
+            runner = RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
+        try:
+            runner.train()
+        except LossweaveError:
+            raise
+        except Exception as error:
+            if has_trained(runner):
+                raise
+            raise LossweaveError(f"{options.config}: {one_line(error)}") from error
+    return runner
+
+
+def _training_config(options: TrainOptions) -> Config:
+    """The config with all that the options change."""
     os.environ.setdefault("LOCAL_RANK", str(options.local_rank))
     cfg = load_config(options.config, _cfg_options(options.cfg_options))
     with_combiner(cfg, options.combiner, options.combiner_options, options.terms)
@@ -65,18 +94,39 @@ def train(options: TrainOptions) -> Runner:
                 "--auto-scale-lr needs auto_scale_lr.base_batch_size in the config"
             )
         cfg.auto_scale_lr.enable = True
-    if options.resume:
-        cfg.resume = True
-        cfg.load_from = None if options.resume == "auto" else options.resume
-    elif not cfg.get("resume"):
-        refuse_other_checkpoints(cfg, cfg.work_dir)
-    cfg.custom_hooks = [
-        *(cfg.get("custom_hooks") or []),
-        dict(type="lossweave.SaveOnInterruptHook"),
-    ]
-    runner = RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
-    runner.train()
-    return runner
+    with_safe_files(cfg)
+    return cfg
+
+
+def _start_from(cfg: Config, resume: str | None) -> None:
+    """Say in the config what the runner starts from.
+
+    Raises:
+        LossweaveError: there is no such checkpoint, it is damaged, or cannot be resumed from.
+    """
+    if resume is None and cfg.get("resume"):
+        resume = cfg.get("load_from") or "auto"
+    if not resume:
+        return
+    if "runner_type" in cfg:  # stages know where they stand
+        cfg.resume, cfg.load_from = True, None if resume == "auto" else resume
+        return
+    found: Any = resume
+    if resume == "auto":
+        found = newest_whole(cfg.work_dir, print_log)
+        if found is None:
+            print_log(f"{cfg.work_dir} has no checkpoint: beginning anew")
+            cfg.resume = False
+            return
+    needed = ["meta", "state_dict", "message_hub", "optimizer"]
+    check_resumable(found, needed + ["param_schedulers"] * bool(cfg.get("param_scheduler")))
+    cfg.resume, cfg.load_from = True, str(found)
+
+
+def _leads(launcher: str) -> bool:
+    """Whether this process is the first, before processes know each other."""
+    names = {"pytorch": "RANK", "slurm": "SLURM_PROCID", "mpi": "OMPI_COMM_WORLD_RANK"}
+    return os.environ.get(names.get(launcher, ""), "0") == "0"
 
 
 def test(options: TestOptions) -> dict[str, float]:
@@ -91,7 +141,21 @@ def test(options: TestOptions) -> dict[str, float]:
     Raises:
         LossweaveError: wrong input.
     """
-    _check(options)
+    with wrong_input(options.config):
+        _check(options)
+        contents(options.checkpoint)
+        cfg = _test_config(options)
+        make_work_dir(cfg.work_dir)
+        runner = RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
+        if options.out:
+            from mmdet.evaluation import DumpDetResults
+
+            runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=options.out))
+        return runner.test()
+
+
+def _test_config(options: TestOptions) -> Config:
+    """The config with all that the options change."""
     os.environ.setdefault("LOCAL_RANK", str(options.local_rank))
     if options.out and not options.out.endswith((".pkl", ".pickle")):
         raise LossweaveError(f"--out={options.out!r} should end in .pkl or .pickle")
@@ -109,12 +173,7 @@ def test(options: TestOptions) -> dict[str, float]:
             hook.test_out_dir = options.show_dir
     if options.tta:
         _augment_test(cfg)
-    runner = RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
-    if options.out:
-        from mmdet.evaluation import DumpDetResults
-
-        runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=options.out))
-    return runner.test()
+    return cfg
 
 
 def _augment_test(cfg: Any) -> None:

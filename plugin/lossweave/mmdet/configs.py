@@ -1,7 +1,6 @@
 """What the tools do to a config: find it, wrap its model, choose its work directory."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
@@ -12,18 +11,46 @@ from lossweave.host.paths import resolve_config
 
 __all__ = [
     "combiner_label",
+    "content_of",
     "default_work_dir",
     "load_config",
-    "refuse_other_checkpoints",
+    "type_name",
+    "type_path",
     "with_combiner",
     "with_exact_resume",
+    "with_safe_files",
 ]
 
-_TYPE = "lossweave.CombinedLossDetector"
+_COMBINED_TYPE = "CombinedLossDetector"
+_TYPE = f"lossweave.{_COMBINED_TYPE}"
 #: What of a model's config says how its losses are combined.
 _COMBINED = ("combiner", "terms", "extra", "on_nonfinite")
 #: What may differ between a run and its continuation.
 _FREE = ("work_dir", "resume", "load_from", "launcher", "custom_hooks", "visualizer")
+
+
+def type_name(kind: Any) -> str:
+    """The last part of a type's name, be it a name or, in a pure-Python config, a class.
+
+    Example:
+        >>> type_name("mmdet.RetinaNet"), type_name(Config), type_name(None)
+        ('RetinaNet', 'Config', '')
+    """
+    if kind is None or isinstance(kind, str):
+        return (kind or "").split(".")[-1]
+    return getattr(kind, "__name__", str(kind)).split(".")[-1]
+
+
+def type_path(kind: Any) -> Any:
+    """A type as a name that the registries find, which a dumped config can hold.
+
+    Example:
+        >>> type_path(Config), type_path("RetinaNet")
+        ('mmengine.config.config.Config', 'RetinaNet')
+    """
+    if hasattr(kind, "__qualname__"):
+        return f"{kind.__module__}.{kind.__qualname__}"
+    return kind
 
 
 def load_config(name: str, options: Mapping[str, Any] | None = None) -> Config:
@@ -65,11 +92,11 @@ def _change(
 ) -> dict[str, Any] | None:
     host_configs.refuse_no_model(cfg)
     model = cfg.model
-    wrapped = model.get("type") == _TYPE
+    wrapped = type_name(model.get("type")) == _COMBINED_TYPE
     if combiner is None and terms is None and not wrapped:
         return None
     if not wrapped:
-        model.base_detector = model.type
+        model.base_detector = type_path(model.type)
         model.type = _TYPE
         model.terms = "auto"
     if combiner is not None:
@@ -93,13 +120,13 @@ def with_exact_resume(cfg: Config) -> Config:
     loop = cfg.train_cfg.get("type") or (
         "EpochBasedTrainLoop" if cfg.train_cfg.get("by_epoch", True) else "IterBasedTrainLoop"
     )
-    name = str(loop).split(".")[-1]
+    name = type_name(loop)
     if name not in ("EpochBasedTrainLoop", "IterBasedTrainLoop"):
-        raise LossweaveError(f"--exact-resume knows no counterpart of the training loop {loop!r}")
+        raise LossweaveError(f"--exact-resume knows no counterpart of the training loop {name!r}")
     cfg.train_cfg.pop("by_epoch", None)
     cfg.train_cfg.type = f"lossweave.{name}"
     base = cfg.train_dataloader.get("batch_sampler")
-    if base is None or base.get("type") != "lossweave.SeededBatchSampler":
+    if base is None or type_name(base.get("type")) != "SeededBatchSampler":
         sampler: dict[str, Any] = dict(type="lossweave.SeededBatchSampler")
         if base is not None:
             sampler["base"] = base.to_dict() if hasattr(base, "to_dict") else dict(base)
@@ -107,12 +134,25 @@ def with_exact_resume(cfg: Config) -> Config:
     return cfg
 
 
+def with_safe_files(cfg: Config) -> Config:
+    """Let checkpoints be whole at any moment, and one be written on a request to stop. In place."""
+    hooks = cfg.setdefault("default_hooks", {})
+    hooks.setdefault("checkpoint", dict(type="CheckpointHook", interval=1))  # MMEngine's default
+    checkpoint = hooks.checkpoint
+    if checkpoint is not None and type_name(checkpoint.get("type")) == "CheckpointHook":
+        checkpoint.type = "lossweave.CheckpointHook"
+    custom = cfg.get("custom_hooks") or []
+    others = [hook for hook in custom if type_name(hook.get("type")) != "SaveOnInterruptHook"]
+    cfg.custom_hooks = [*others, dict(type="lossweave.SaveOnInterruptHook")]
+    return cfg
+
+
 def combiner_label(cfg: Config) -> str:
     """The name of the config's combiner, 'stock' where it has none."""
-    if cfg.get("model", {}).get("type") != _TYPE:
+    if type_name(cfg.get("model", {}).get("type")) != _COMBINED_TYPE:
         return "stock"
     combiner = cfg.model.get("combiner", "Sum")
-    return str(combiner if isinstance(combiner, str) else combiner.get("type"))
+    return type_name(combiner if isinstance(combiner, (str, type)) else combiner.get("type"))
 
 
 def default_work_dir(cfg: Config, config: str) -> str:
@@ -120,23 +160,10 @@ def default_work_dir(cfg: Config, config: str) -> str:
     return host_configs.default_work_dir(config, combiner_label(cfg))
 
 
-def refuse_other_checkpoints(cfg: Config, work_dir: str) -> None:
-    """Refuse a work directory that holds checkpoints of a different config.
-
-    Raises:
-        LossweaveError: naming the directory and what to do.
-    """
-
-    def same(folder: Path) -> bool:
-        own = _essence(cfg)
-        return any(_essence(Config.fromfile(str(path))) == own for path in folder.glob("*.py"))
-
-    host_configs.refuse_other_checkpoints(work_dir, same)
-
-
-def _essence(cfg: Config) -> str:
-    content = Config({k: v for k, v in cfg.to_dict().items() if k not in _FREE})
-    return repr(_sorted(content.to_dict()))
+def content_of(cfg: Config) -> str:
+    """What of a config decides the training, as text that does not depend on its order."""
+    content = {k: v for k, v in cfg.to_dict().items() if k not in _FREE}
+    return repr(_sorted(content))
 
 
 def _sorted(value: Any) -> Any:

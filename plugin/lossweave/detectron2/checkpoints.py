@@ -1,0 +1,82 @@
+"""Checkpoints that are there as a whole or not at all."""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from detectron2.checkpoint import DetectionCheckpointer
+
+from lossweave.host.checkpoints import check_resumable, newest_whole
+from lossweave.utils.files import write_atomically
+
+__all__ = ["WholeCheckpointer", "start_from"]
+
+_LOGGER = logging.getLogger("detectron2.lossweave")
+_PART = ".part"
+#: What a checkpoint must hold to be gone on from.
+_RESUMABLE = ("model", "trainer")
+
+
+class WholeCheckpointer(DetectionCheckpointer):
+    """Detectron2's checkpointer, whose files are written beside and renamed.
+
+    The newest checkpoint is the newest that is whole, whatever a killed run has left.
+
+    Args: those of ``DetectionCheckpointer``.
+    """
+
+    def save(self, name: str, **kwargs: Any) -> None:
+        """Write a checkpoint: the whole file, or none."""
+        super().save(name + _PART, **kwargs)
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        """What was written takes its name, and is noted as the last."""
+        name = last_filename_basename.replace(_PART, "")
+        part = os.path.join(self.save_dir, last_filename_basename)
+        if name != last_filename_basename:
+            with open(part, "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(part, os.path.join(self.save_dir, name))
+        write_atomically(Path(self.save_dir) / "last_checkpoint", name.encode())
+
+    def has_checkpoint(self) -> bool:
+        """Whether there is a whole checkpoint."""
+        return bool(self.get_checkpoint_file())
+
+    def get_checkpoint_file(self) -> str:
+        """The newest whole checkpoint, or ''.
+
+        Raises:
+            LossweaveError: there are only damaged ones.
+        """
+        found = newest_whole(self.save_dir, _LOGGER.warning)
+        return "" if found is None else str(found)
+
+
+def start_from(
+    checkpointer: WholeCheckpointer, trainer: Any, weights: str, resume: str | None
+) -> int:
+    """Load what a training starts from.
+
+    Args:
+        checkpointer: the trainer's.
+        trainer: which the checkpoint restores.
+        weights: the config's, for a training that begins.
+        resume: None, 'auto' for the newest whole checkpoint of the output directory, or a path.
+
+    Returns:
+        The iteration to train first.
+
+    Raises:
+        LossweaveError: the checkpoint is missing, damaged, or lacks what resuming takes.
+    """
+    path = checkpointer.get_checkpoint_file() if resume == "auto" else resume
+    if not path:
+        if resume:
+            _LOGGER.warning("%s has no checkpoint: beginning anew", checkpointer.save_dir)
+        checkpointer.load(weights, checkpointables=[])
+        return 0
+    check_resumable(path, _RESUMABLE)
+    checkpointer.load(path)
+    return trainer.iter + 1

@@ -1,0 +1,80 @@
+"""Signals as requests: finished first, at once in an evaluation, agreed on by several processes."""
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from lossweave.host.interrupt import Interrupt
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_is_a_request_and_is_given_back(number: signal.Signals) -> None:
+    before = [signal.getsignal(each) for each in SIGNALS]
+    told: list[str] = []
+    interrupt = Interrupt(told.append)
+    with interrupt.taken():
+        assert not interrupt.agreed(0)
+        signal.raise_signal(number)
+        assert interrupt.asked and interrupt.agreed(0)
+        assert told == [f"{number.name}: finishing this iteration, then saving (Ctrl-C: stop now)"]
+        signal.raise_signal(signal.SIGTERM)  # schedulers repeat theirs
+        signal.raise_signal(signal.SIGHUP)
+        assert len(told) == 1
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert [signal.getsignal(each) for each in SIGNALS] == before
+
+
+def test_in_an_evaluation_a_signal_stops_at_once() -> None:
+    interrupt = Interrupt(lambda _: None)
+    with interrupt.taken():
+        with pytest.raises(KeyboardInterrupt), interrupt.at_once():
+            signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt), interrupt.at_once():
+            pytest.fail("who was asked before does not begin")
+
+
+def test_one_inside_another_gives_back_to_it() -> None:
+    outer, inner = Interrupt(lambda _: None), Interrupt(lambda _: None)
+    with outer.taken():
+        with inner.taken():
+            signal.raise_signal(signal.SIGTERM)
+        assert inner.asked and not outer.asked
+        signal.raise_signal(signal.SIGTERM)
+        assert outer.asked
+
+
+def test_nohup_is_respected() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        interrupt = Interrupt(lambda _: None)
+        with interrupt.taken():
+            signal.raise_signal(signal.SIGHUP)
+        assert not interrupt.asked
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def _iterate(rank: int, folder: str) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    interrupt = Interrupt(lambda _: None)
+    with interrupt.taken():
+        for iteration in range(100):
+            if rank == 1 and iteration == 3:
+                signal.raise_signal(signal.SIGTERM)
+            if interrupt.agreed(iteration):
+                break
+            time.sleep(0.001 * rank)
+    Path(folder, f"stopped_{rank}").write_text(str(iteration))
+    dist.destroy_process_group()
+
+
+def test_several_processes_stop_at_the_same_iteration(tmp_path: Path) -> None:
+    mp.spawn(_iterate, (str(tmp_path),), nprocs=2)
+    assert [(tmp_path / f"stopped_{rank}").read_text() for rank in range(2)] == ["9", "9"]
