@@ -8,13 +8,23 @@ import torch
 
 
 @pytest.fixture
-def random_terms() -> Callable[[int, list[torch.Tensor]], list[torch.Tensor]]:
+def random_terms() -> Callable[..., list[torch.Tensor]]:
     """Makes three terms of a seed and five leaves of six elements."""
     return _random_terms
 
 
-def _random_terms(seed: int, leaves: list[torch.Tensor]) -> list[torch.Tensor]:
-    """Terms over a graph with skips, shared leaves, and nodes of several outputs."""
+def _random_terms(
+    seed: int,
+    leaves: list[torch.Tensor],
+    look: Callable[[torch.Tensor], object] = lambda tensor: None,
+) -> list[torch.Tensor]:
+    """Terms over a graph with skips, shared leaves, and nodes of several outputs.
+
+    Args:
+        seed: of the graph.
+        leaves: five.
+        look: called with every tensor that is made.
+    """
     draw = random.Random(seed)
     made = [leaves[0] * leaves[1]]
     for _ in range(40):
@@ -33,6 +43,7 @@ def _random_terms(seed: int, leaves: list[torch.Tensor]) -> list[torch.Tensor]:
             made.append(torch.sin(one))
         else:
             made.append(one.clone().mul_(draw.choice(leaves)))
+        look(made[-1])
     return [
         made[-1].square().mean(),
         made[-2].sum(),

@@ -51,7 +51,7 @@ def _caught(boundary: Boundary, shared_head: bool) -> tuple[Pyramid, list[Tensor
 def test_levels_computed_from_each_other_are_counted_once(where: str) -> None:
     model, terms, points = _caught(Boundary(where), shared_head=False)
     assert len(points) == 2
-    grads = torch.autograd.grad(terms[0], [p.edge for p in points], retain_graph=True)
+    grads = torch.autograd.grad(terms[0], [p.tensor for p in points], retain_graph=True)
     for grad in grads:  # the term is linear in each level by itself
         torch.testing.assert_close(grad, (model.out.weight[0] / 5).expand(5, 4))
 

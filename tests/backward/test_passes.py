@@ -7,6 +7,11 @@ from torch import nn
 from lossweave.backward import gradient_root, reach, reachability_of
 from lossweave.backward._passes import cut_passes
 from lossweave.studies.benchmark.memory import peak_bytes
+from lossweave.utils.torch_compat import takes_edges
+
+needs_edges = pytest.mark.skipif(
+    not takes_edges(), reason="this torch starts no backward at an edge of the graph, so no cut"
+)
 
 
 class Mean:
@@ -73,6 +78,7 @@ class Pyramid(nn.Module):
         ]
 
 
+@needs_edges
 def test_a_pyramid_is_cut_between_the_stages_of_its_trunk() -> None:
     model = Pyramid()
     terms = model(torch.randn(1, 8, 16, 16))
@@ -92,6 +98,7 @@ def test_a_pyramid_is_cut_between_the_stages_of_its_trunk() -> None:
     assert not any(name.startswith("heads") for name in late)
 
 
+@needs_edges
 def test_peak_memory_is_near_that_of_one_backward() -> None:
     model = Pyramid()
     x = torch.randn(2, 8, 128, 128)
@@ -153,10 +160,10 @@ def test_hooks_on_tensors_act_once() -> None:
             y.register_hook(lambda grad: watched.append(1))
     terms = [y.sum(), (2 * y).sum()]
     reachability = reachability_of(terms, [])
-    assert len(reachability.passes) == 4
+    assert len(reachability.passes) == (4 if takes_edges() else 2)
     gradient_root(torch.zeros(()), terms, reachability, [x], Mean()).backward()
     torch.testing.assert_close(x.grad, torch.full((3,), (1.5 + 2 * 2.5) * 1.1**20))
-    assert len(watched) >= 40
+    assert len(watched) == 20
 
 
 class Doubled(torch.autograd.Function):
@@ -177,7 +184,7 @@ def test_functions_written_in_python_outlive_what_is_above_them() -> None:
         y = Doubled.apply(y) if number % 3 else 0.5 * y
     terms = [y.sum(), (3 * y).sum()]
     reachability = reachability_of(terms, [])
-    assert len(reachability.passes) == 4
+    assert len(reachability.passes) == (4 if takes_edges() else 2)
     root = gradient_root(torch.zeros(()), terms, reachability, [x], Mean())
     factor = 2.0**26 * 0.5**14
     del y, terms, reachability

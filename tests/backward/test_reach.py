@@ -9,6 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lossweave.backward import GraphCache, _reach, gradient_root, reachability_of
 from lossweave.errors import LossweaveError
+from lossweave.utils.torch_compat import takes_edges
 
 
 @pytest.fixture
@@ -102,7 +103,7 @@ def test_a_hook_that_comes_later_acts_once() -> None:
                 y.register_hook(lambda grad: grad * 1.1)
         terms = [y.sum(), (2 * y).sum()]
         reachability = reachability_of(terms, [], cache)
-        assert len(reachability.passes) == (2 if hooked else 4)
+        assert len(reachability.passes) == (4 if takes_edges() else 2)
         gradient_root(torch.zeros(()), terms, reachability, [x], Mean()).backward()
         factor = 1.1**30 if hooked else 1.0
         torch.testing.assert_close(x.grad, torch.full((3,), 6.5 * factor))

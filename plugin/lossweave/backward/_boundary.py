@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lossweave.backward._graph import Point, following, point_of, reach
+from lossweave.backward._hooks import unwatched
 from lossweave.errors import LossweaveError
 from lossweave.utils import distributed
 
@@ -79,10 +80,11 @@ class Boundary:
             yield
             return
         self._open = self.where != "representation"
-        handles = [
-            module.register_forward_hook(self._hook(name))
-            for name, module in self._watched(model).items()
-        ]
+        with unwatched():
+            handles = [
+                module.register_forward_hook(self._hook(name))
+                for name, module in self._watched(model).items()
+            ]
         try:
             yield
         finally:
@@ -174,7 +176,7 @@ class Boundary:
             return
         nodes = {point.node: name for name, point in caught}
         for name, point in caught:
-            below = reach([point.tensor]).nodes
+            below = reach(following(point.node, 0)).nodes
             for node, other in nodes.items():
                 if node in below:
                     raise LossweaveError(

@@ -1,40 +1,15 @@
 """The gradient root: each term's own gradient, combined where the terms meet."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from lossweave.backward._passes import run_pass
+from lossweave.backward._job import Job, Method
 from lossweave.backward._reach import Reachability
-from lossweave.backward._rows import BUCKET, chunks, flat, inner_products, weighted
-from lossweave.utils import distributed
 
-__all__ = ["Method", "gradient_root"]
-
-#: Tensors of up to this many elements are gathered, on an accelerator and on a CPU.
-_SMALL = (BUCKET, 1 << 14)
-
-
-class Method(Protocol):
-    """What the root asks of a combiner."""
-
-    @property
-    def private(self) -> str:
-        """'plain' or 'weighted': what becomes of tensors that only one term reaches."""
-
-    @property
-    def elementwise(self) -> bool:
-        """Whether rows are combined element by element (:meth:`mix`), not by a weight each."""
-
-    def weights_of(self, gramian: Tensor) -> list[float]:
-        """The K weights for a K x K Gramian, float64, on the CPU."""
-
-    def mix(self, rows: Sequence[Tensor], key: int) -> Tensor:
-        """One tensor's K rows, combined; the key tells tensors (and ranks, where those have
-        tensors of their own) apart."""
+__all__ = ["gradient_root"]
 
 
 def gradient_root(
@@ -58,6 +33,11 @@ def gradient_root(
     A leaf that one term reaches gets that term's gradient, as it is or weighted. What follows
     below the boundary is one ordinary backward. The terms' graph is released with the last pass
     through each side of the cut.
+
+    Hooks of the user's are called once, with what one backward of the combined scalar has there:
+    those on leaves and on the boundary's tensors by the backward that goes on from here, those on
+    tensors above by one more pass with the weights (before which the graph cannot be released).
+    The Gramian is of the gradients without them.
 
     With several ranks, rows of shared parameters are averaged over the ranks first; the
     Gramians of boundary tensors, which belong to a rank's own batch, are summed and divided
@@ -86,13 +66,13 @@ def gradient_root(
         >>> x.grad
         tensor([4., 4.])
     """
-    job = _Job(list(terms), reachability, list(parameters), method, retain)
+    job = Job(list(terms), reachability, list(parameters), method, retain)
     return _GradientRoot.apply(value, job, *job.tensors)
 
 
 class _GradientRoot(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, value: Tensor, job: "_Job", *tensors: Tensor) -> Tensor:
+    def forward(ctx: Any, value: Tensor, job: Job, *tensors: Tensor) -> Tensor:
         ctx.job = job
         return value.clone()
 
@@ -104,224 +84,5 @@ class _GradientRoot(torch.autograd.Function):
             raise RuntimeError(
                 "the terms' graph was released by the first backward through their combination"
             )
-        with torch.autocast(grads[0].device.type, enabled=False):
+        with torch.autocast(grads[0].device.type, enabled=False), job.retained():
             return None, None, *job.run(grads[0])
-
-
-class _Unit(NamedTuple):
-    """Some tensors whose rows are combined at once.
-
-    Args:
-        places: the tensors' positions; several where their rows were gathered.
-        rows: by term, as the tensors are shaped, or flat.
-    """
-
-    places: list[int]
-    rows: dict[int, Tensor]
-
-    @property
-    def like(self) -> Tensor:
-        """Any of the rows."""
-        return next(iter(self.rows.values()))
-
-
-class _Job:
-    """One backward through the root.
-
-    ``rows[i][k]`` is term k's gradient of tensor i. Tensors are the boundary's, then the
-    leaves; what has been used is let go.
-    """
-
-    def __init__(
-        self,
-        terms: list[Tensor | None],
-        reachability: Reachability,
-        parameters: list[Tensor],
-        method: Method,
-        retain: bool,
-    ) -> None:
-        self.roots = terms
-        self.count = len(terms)
-        self.reachability = reachability
-        self.tensors = [*(point.tensor for point in reachability.boundary), *reachability.leaves]
-        edges = (point.edge for point in reachability.boundary)
-        self.places: list[Any] = [*edges, *reachability.leaves]
-        self.parameters = parameters
-        self.method = method
-        self.retain = retain
-        self.ranks = distributed.world_size()
-        self.rows: list[dict[int, Tensor]] = [{} for _ in self.tensors]
-        self.results: list[Tensor | None] = [None] * len(self.tensors)
-
-    def run(self, scale: Tensor) -> list[Tensor | None]:
-        """The combined gradient of every tensor, times ``scale``."""
-        self._differentiate(scale)
-        shared, share = self._agree(scale.device)
-        limit = -1 if self.method.elementwise else _SMALL[scale.device.type == "cpu"]
-        own = self._gathered(range(len(self.reachability.boundary)), limit)
-        common = self._averaged(shared) if self.ranks > 1 else self._gathered(shared, limit)
-        weights = self.method.weights_of(self._gramian(own, common, scale))
-        if self.method.elementwise:
-            self._mix([*own, *common], share)
-        else:
-            self._weigh([*own, *common], weights, share)
-        left = [_Unit([i], rows) for i, rows in enumerate(self.rows) if rows]
-        if self.method.private == "weighted":
-            self._weigh(left, weights, {})
-        else:
-            for (i,), rows in left:
-                [self.results[i]] = rows.values()
-        return self.results
-
-    def _differentiate(self, scale: Tensor) -> None:
-        held: dict[Any, Tensor] = {}
-        self.reachability.passes.reverse()
-        while self.reachability.passes:  # what a pass holds of the graph goes with it
-            one = self.reachability.passes.pop()
-            root = self.roots[one.term]
-            if one.root:
-                self.roots[one.term] = None
-            for i, grad in run_pass(one, root, scale, held, self.places, self.retain):
-                self.rows[i][one.term] = grad.to_dense() if grad.is_sparse else grad
-            del one, root
-        self.roots = []
-
-    def _agree(self, device: torch.device) -> tuple[list[int], dict[int, float]]:
-        """Which leaves are shared, on all ranks alike.
-
-        Returns:
-            The positions, in the same order on every rank, of the leaves that two or more terms
-            reach, on whatever ranks; and the factors of leaves that not every rank reaches, whose
-            average over the ranks DDP is going to take as if it were 0 there. Negative positions
-            stand for parameters that this rank does not reach.
-        """
-        edge = len(self.reachability.boundary)
-        if self.ranks == 1:
-            return [i for i in range(edge, len(self.rows)) if len(self.rows[i]) > 1], {}
-        place = {id(leaf): edge + i for i, leaf in enumerate(self.reachability.leaves)}
-        flags = torch.zeros(self.count + 1, len(self.parameters))
-        for p, parameter in enumerate(self.parameters):
-            if id(parameter) in place:
-                flags[-1, p] = 1
-                flags[list(self.rows[place[id(parameter)]]), p] = 1
-        found = distributed.sum_(flags.to(device)).tolist()
-        shared: list[int] = []
-        share: dict[int, float] = {}
-        for p, parameter in enumerate(self.parameters):
-            if sum(found[k][p] > 0 for k in range(self.count)) > 1:
-                i = place.get(id(parameter), -1 - p)
-                shared.append(i)
-                share[i] = self.ranks / max(found[-1][p], 1.0)
-        return shared, share
-
-    # ------------------------------------------------------------------------ units of rows
-
-    def _like(self, i: int) -> Tensor:
-        return self.tensors[i] if i >= 0 else self.parameters[-1 - i]
-
-    def _gathered(self, places: Iterable[int], limit: int) -> list[_Unit]:
-        """Units of some tensors: those of no more elements than the limit, together where the same
-        terms reach them; others alone."""
-        units: list[_Unit] = []
-        small: dict[tuple[Any, ...], list[int]] = {}
-        for i in places:
-            rows, like = self.rows[i], self.tensors[i]
-            if not rows:
-                continue
-            if like.numel() > limit:
-                units.append(_Unit([i], rows))
-                self.rows[i] = {}
-            else:
-                small.setdefault((*rows, like.dtype), []).append(i)
-        for alike in small.values():
-            for some in chunks(alike, lambda i: self.tensors[i].numel()):
-                terms = list(self.rows[some[0]])
-                rows = {k: flat([self.rows[i].pop(k) for i in some]) for k in terms}
-                units.append(_Unit(some, rows))
-        return units
-
-    def _averaged(self, places: Iterable[int]) -> list[_Unit]:
-        """Units of some parameters in an order that all ranks share, averaged over the ranks."""
-        units: list[_Unit] = []
-        alike: dict[torch.dtype, list[int]] = {}
-        for i in places:
-            alike.setdefault(self._like(i).dtype, []).append(i)
-        buckets = (chunks(some, lambda i: self._like(i).numel()) for some in alike.values())
-        for some in chain.from_iterable(buckets):
-            rows = torch.stack([self._row(some, k) for k in range(self.count)])
-            distributed.average_(rows)
-            if self.method.elementwise:
-                parts = rows.split([self._like(i).numel() for i in some], dim=1)
-                units += [
-                    _Unit([i], dict(enumerate(part))) for i, part in zip(some, parts, strict=True)
-                ]
-            else:
-                units.append(_Unit(some, dict(enumerate(rows))))
-        return units
-
-    def _row(self, places: Sequence[int], k: int) -> Tensor:
-        """Term k's gradient of some tensors, flat; 0 where it reaches none of them here."""
-        found = [self.rows[i].pop(k, None) if i >= 0 else None for i in places]
-        return flat(
-            [
-                torch.zeros_like(self._like(i)) if grad is None else grad
-                for i, grad in zip(places, found, strict=True)
-            ]
-        )
-
-    # ---------------------------------------------------------------------- what is made of them
-
-    def _gramian(self, own: Sequence[_Unit], common: Sequence[_Unit], scale: Tensor) -> Tensor:
-        ours, theirs = (
-            inner_products([unit.rows for unit in units], self.count, scale.device)
-            for units in (own, common)
-        )
-        # Theirs are equal on all ranks; divided, summed up, they are again, to the last bit.
-        total = distributed.sum_(theirs / self.ranks + ours / self.ranks**2)
-        return (total / scale.double().square()).cpu()
-
-    def _weigh(
-        self, units: Sequence[_Unit], weights: Sequence[float], share: Mapping[int, float]
-    ) -> None:
-        """Combine each unit's rows by weights, those of units of a kind with few launches."""
-        kinds: dict[tuple[Any, ...], list[_Unit]] = {}
-        for unit in units:
-            kinds.setdefault((*unit.rows, unit.like.dtype), []).append(unit)
-        for alike in kinds.values():
-            for some in chunks(alike, lambda unit: unit.like.numel()):
-                terms = list(some[0].rows)
-                rows = [[unit.rows.pop(k) for unit in some] for k in terms]
-                totals = weighted(rows, [weights[k] for k in terms])
-                for unit, total in zip(some, totals, strict=True):
-                    self._deliver(unit.places, total, share)
-
-    def _mix(self, units: Sequence[_Unit], share: Mapping[int, float]) -> None:
-        """Combine the rows of each unit, one tensor's, by the method's own rule."""
-        edge = len(self.reachability.boundary)
-        number = {id(parameter): p for p, parameter in enumerate(self.parameters)}
-        for (i,), rows in units:
-            if i < 0:
-                continue
-            like = self.tensors[i]
-            if i < edge:
-                key = 2 * (self.ranks * i + distributed.rank()) + 1
-            else:
-                key = 2 * number.get(id(like), i)
-            every = [
-                rows[k].view_as(like) if k in rows else torch.zeros_like(like)
-                for k in range(self.count)
-            ]
-            self._deliver([i], self.method.mix(every, key), share)
-
-    def _deliver(self, places: Sequence[int], total: Tensor, share: Mapping[int, float]) -> None:
-        """Give each tensor its part."""
-        parts = [total]
-        if len(places) > 1:
-            parts = list(total.split([self._like(i).numel() for i in places]))
-        for i, part in zip(places, parts, strict=True):
-            if i >= 0:
-                like = self.tensors[i]
-                part = part.view(like.shape) if part.shape != like.shape else part
-                factor = share.get(i, 1.0)
-                part = part if factor == 1.0 else part * factor
-                self.results[i] = part.to(like.dtype)

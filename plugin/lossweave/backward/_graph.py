@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 __all__ = [
     "DDP_SINK",
@@ -42,20 +41,27 @@ class Reach(NamedTuple):
 
 
 class Point(NamedTuple):
-    """A tensor, and the place in the graph through which all that follows consumes it.
+    """A place in the graph through which all that follows consumes a tensor.
 
     Args:
-        tensor: the tensor.
-        edge: of its alias; the gradient there is what comes from above.
+        tensor: the tensor there; the gradient with respect to it is what comes from above.
+        alias: what follows, and hooks of the user's, are put on.
+        entry: a backward from it goes by the alias and its hooks to the tensor, and on below.
     """
 
     tensor: Tensor
-    edge: GradientEdge
+    alias: Tensor
+    entry: Tensor
 
     @property
     def node(self) -> Any:
-        """The alias's node."""
-        return self.edge.node
+        """The tensor's node."""
+        return self.tensor.grad_fn
+
+    @property
+    def alias_node(self) -> Any:
+        """The alias's node, as it was made."""
+        return self.entry.grad_fn.next_functions[0][0]  # type: ignore[union-attr]
 
 
 class _Alias(torch.autograd.Function):
@@ -77,11 +83,12 @@ def point_of(tensor: Tensor) -> tuple[Tensor, Point]:
     Example:
         >>> x = torch.ones(1, requires_grad=True)
         >>> alias, point = point_of(3 * x)
-        >>> torch.autograd.grad(5 * alias.relu_(), point.edge)
+        >>> torch.autograd.grad(5 * alias.relu_(), point.tensor)
         (tensor([5.]),)
     """
-    alias = _Alias.apply(tensor)
-    return alias, Point(tensor, get_gradient_edge(alias))
+    kept = _Alias.apply(tensor)  # never changed in place, so it stays where it is in the graph
+    alias = _Alias.apply(kept)
+    return alias, Point(kept, alias, _Alias.apply(alias))
 
 
 def following(node: Any, output: int) -> list[tuple[Any, int]]:

@@ -6,25 +6,31 @@ then the graph above is gone before the early, large feature maps are differenti
 """
 
 from bisect import bisect
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import accumulate
 from math import prod
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import GradientEdge
 
 from lossweave.backward._graph import Reach
+from lossweave.errors import LossweaveError
+from lossweave.utils.torch_compat import edge_of, takes_edges
 
-__all__ = ["Pass", "bare", "cut_passes", "run_pass", "whole_passes"]
+__all__ = ["Pass", "cut_passes", "enterable", "explained", "run_pass", "whole_passes"]
 
 #: How much of what two or more terms share lies above the cut, by the sizes of the gradients
 #: there. From 0.3 to 0.4, one cut takes as little memory on the demo's three detectors as any
 #: number of them, and more of them take time.
 _ABOVE = 1 / 3
-#: How many cuts are looked at; where hooks are everywhere, all of them would take long.
+#: How many cuts are looked at.
 _TRIES = 8
+#: What errors say where a graph is good for one ordinary backward only, and what they say where
+#: the user looks for values that are not finite.
+_ONCE = ("donated buffer", "retain_graph", "is not compatible with .grad()", "heckpoint")
+_ANOMALY = "returned nan values"
 _Edge = tuple[Any, int]  # a node, and which of its outputs
 
 
@@ -75,8 +81,8 @@ def cut_passes(
     A cut is allowed where all that consume one tensor, and all that use one leaf, lie on one
     side: then no gradient at the cut is a part of another one. A node is put as late as what
     it hands its gradient to allows, so that a feature pyramid's lateral convolutions go with
-    the backbone's stages, and cuts between these are found. No cut is made at a tensor with a
-    hook that changes its gradient, since the hook is called on either side.
+    the backbone's stages, and cuts between these are found. Hooks are set aside meanwhile, or
+    those at the cut would be called on either side.
 
     Args:
         roots: the terms; None where one is absent.
@@ -86,7 +92,8 @@ def cut_passes(
         children: the edges that these walks followed.
 
     Returns:
-        The passes in the order in which they are to run; one per term where there is no cut.
+        The passes in the order in which they are to run; one per term where there is no cut, or
+        torch cannot start at one.
 
     Example:
         >>> from lossweave.backward import reach
@@ -97,10 +104,10 @@ def cut_passes(
         >>> edges = {}
         >>> walks = [reach([term], edges=edges) for term in terms]
         >>> passes = cut_passes(terms, walks, [[0, 1, 2], [0, 1]], place, edges)
-        >>> [(p.term, p.ends, p.keep) for p in passes]
+        >>> [(p.term, p.ends, p.keep) for p in passes]  # of torch from 2.6 on
         [(0, [2], True), (1, [], False), (0, [0, 1], True), (1, [0, 1], False)]
     """
-    cut = _cut(children, walks)
+    cut = _cut(children, walks) if takes_edges() else None
     begin = [None if root is None else root.grad_fn for root in roots]
     if cut is None or any(wanted and begin[k] is None for k, wanted in enumerate(ends)):
         return whole_passes(walks, ends)
@@ -157,10 +164,10 @@ def run_pass(
     for edge in one.above:
         grad = held.pop((one.term, edge), None)
         if grad is not None:
-            outputs.append(GradientEdge(*edge))
+            outputs.append(edge_of(*edge))
             grads.append(grad)
             del grad
-    inputs = [*(GradientEdge(*edge) for edge in one.below), *(places[i] for i in one.ends)]
+    inputs = [*(edge_of(*edge) for edge in one.below), *(places[i] for i in one.ends)]
     if not outputs or not inputs:
         return []
     found = torch.autograd.grad(
@@ -171,6 +178,32 @@ def run_pass(
             held[one.term, edge] = grad
     ended = zip(one.ends, found[len(one.below) :], strict=True)
     return [(i, grad) for i, grad in ended if grad is not None]
+
+
+@contextmanager
+def explained(boundary: bool, again: bool) -> Iterator[None]:
+    """Say what helps where a graph cannot be differentiated more than once.
+
+    Args:
+        boundary: whether the passes end at tensors of a boundary.
+        again: whether the graph has been differentiated before.
+    """
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except Exception as error:
+        words = str(error)
+        once = any(word in words for word in _ONCE) or (again and _ANOMALY not in words)
+        if isinstance(error, LossweaveError) or not once:
+            raise
+        kind, first = type(error).__name__, (words.splitlines() or [""])[0]
+        where = "above the boundary" if boundary else "down to the parameters"
+        raise LossweaveError(
+            f"the graph {where} cannot be differentiated once per term ({kind}: {first}); what is "
+            "compiled, checkpointed or frees what it saved must lie below the boundary: use "
+            "boundary='features' where it lies below the heads, else a combiner of loss values"
+        ) from error
 
 
 def _cut(
@@ -197,7 +230,7 @@ def _cut(
             for edge in children[node]:
                 if edge[0] in last:
                     crossing.setdefault(edge, set()).add(node)
-        if bare(crossing):
+        if enterable(crossing):
             return last, crossing
     return None
 
@@ -260,21 +293,7 @@ def _size(node: Any) -> int:
     return prod(like[0].shape) if like else 0
 
 
-def bare(crossing: Collection[_Edge]) -> bool:
-    """Whether the graph may be entered at these edges.
-
-    Not at a function written in Python: its node belongs to the graph above, and would go with
-    it. Nor where a hook changes the gradient; asked with gradients that take no memory.
-    """
-    if not crossing:
-        return True
-    edges, grads = [], []
-    for node, output in crossing:
-        if isinstance(node, torch._C._FunctionBase):
-            return False
-        like = node._input_metadata[output]
-        one = torch.ones((), dtype=like.dtype, device=like.device)
-        edges.append(GradientEdge(node, output))
-        grads.append(one.expand(like.shape))
-    found = torch.autograd.grad(edges, edges, grads, retain_graph=True, allow_unused=True)
-    return all(a is b for a, b in zip(found, grads, strict=True))
+def enterable(crossing: Iterable[_Edge]) -> bool:
+    """Whether the graph may be entered at these edges: not at a function written in Python, whose
+    node belongs to the graph above and would go with it."""
+    return not any(isinstance(node, torch._C._FunctionBase) for node, _ in crossing)

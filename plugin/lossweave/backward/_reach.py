@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from lossweave.backward._graph import DDP_SINK, LEAF, REENTRANT, Point, following, reach
-from lossweave.backward._passes import Pass, bare, cut_passes, whole_passes
+from lossweave.backward._passes import Pass, cut_passes, enterable, whole_passes
 from lossweave.errors import LossweaveError
 
 __all__ = ["GraphCache", "Reachability", "reachability_of"]
@@ -79,12 +79,12 @@ class GraphCache:
         self._passes: list[Pass] = []
 
     def found(self, trail: _Trail) -> Reachability | None:
-        """What was found, of a graph's own nodes; None where the graph is another one, or must
-        not be entered where that one was."""
+        """What was found, of a graph's own nodes; None where the graph is another one, or cannot
+        be entered where that one was."""
         if trail.marks != self._marks:
             return None
         passes = [_exchanged(one, trail.nodes) for one in self._passes]
-        if not bare({edge for one in passes for edge in one.below}):
+        if not enterable(edge for one in passes for edge in one.below):
             return None
         leaves = [trail.nodes[i].variable for i in self._leaves]
         return Reachability([], leaves, self._terms, passes)

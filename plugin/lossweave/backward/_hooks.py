@@ -1,0 +1,233 @@
+"""Hooks on tensors and nodes: set aside while terms are differentiated one by one.
+
+What a hook registered by the user is to see is the gradient of the combined scalar, once a step.
+So while rows are taken, the hooks are not called; it is noted which of them would have been.
+
+Autograd does not tell which hooks a graph has. But every hook is registered with a numbered
+handle, so one comparison of numbers tells that there is none. Where there may be some, their
+dictionaries are looked up among Python's objects, the young ones first.
+"""
+
+import gc
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+__all__ = ["Aside", "unwatched"]
+
+_Dict = OrderedDict[int, Callable[..., Any]]
+
+
+class _Known:
+    """A dictionary of hooks.
+
+    Args:
+        hooks: the dictionary.
+    """
+
+    def __init__(self, hooks: _Dict) -> None:
+        self.ref = weakref.ref(hooks)
+        #: Whether no backward that it could belong to has called it.
+        self.idle = False
+
+
+class _Register:
+    """The dictionaries of hooks that this process has made since it began to combine."""
+
+    def __init__(self) -> None:
+        self.seen = RemovableHandle.next_id
+        self.known: dict[int, _Known] = {}
+        #: Backwards that are still to come.
+        self.pending: weakref.WeakSet[Aside] = weakref.WeakSet()
+
+    def update(self) -> None:
+        """Look up what has been registered since."""
+        last = RemovableHandle.next_id
+        if last != self.seen:
+            for hooks in _registered(self.seen, last):
+                self.known[id(hooks)] = _Known(hooks)
+            self.seen = last
+
+    def alive(self) -> list[tuple[_Known, _Dict]]:
+        """All that still have hooks."""
+        found = []
+        for key, known in list(self.known.items()):
+            hooks = known.ref()
+            if hooks:
+                found.append((known, hooks))
+            else:
+                del self.known[key]
+        return found
+
+
+def _registered(first: int, last: int) -> Iterator[_Dict]:
+    """The dictionaries of the hooks with these numbers."""
+    missing = set(range(first, last))
+    for generation in range(3):
+        for value in gc.get_objects(generation=generation):
+            if type(value) is not OrderedDict or not value:
+                continue
+            keys = missing.intersection(value) if type(next(iter(value))) is int else ()
+            if keys and not any(isinstance(hook, nn.Module) for hook in value.values()):
+                yield value
+                missing.difference_update(keys)
+        if not missing:
+            return
+
+
+_REGISTER = _Register()
+
+
+@contextmanager
+def unwatched() -> Iterator[None]:
+    """Hooks registered meanwhile are no user's, and on no tensor."""
+    _REGISTER.update()
+    try:
+        yield
+    finally:
+        _REGISTER.seen = RemovableHandle.next_id
+
+
+class Aside:
+    """The hooks that a backward through the terms could call, set aside for a while.
+
+    Made after the terms' forward. Hooks on leaves are called when the combined gradient comes to
+    the leaf, those on the given nodes when it comes to the node: both are only left out.
+
+    Args:
+        leaves: leaf tensors.
+        nodes: nodes of the graph.
+
+    Example:
+        >>> x = torch.ones(2, requires_grad=True)
+        >>> y = 2 * x
+        >>> handle = y.register_hook(lambda grad: print("called") or 10 * grad)
+        >>> aside = Aside([x], [])
+        >>> with aside.taken(term=0):
+        ...     torch.autograd.grad(y.sum(), x, retain_graph=True)
+        (tensor([2., 2.]),)
+        >>> aside.between
+        {0}
+        >>> torch.autograd.grad(y.sum(), x)
+        called
+        (tensor([20., 20.]),)
+    """
+
+    def __init__(self, leaves: Collection[Tensor], nodes: Iterable[Any]) -> None:
+        self._leaves = leaves
+        self._nodes = set(nodes)
+        self._called: dict[int, set[int]] = {}
+        self._all = False
+        _REGISTER.update()
+        self._before = set(_REGISTER.known)
+        _REGISTER.pending.add(self)
+
+    def possible(self) -> bool:
+        """Whether there may be hooks between the terms and these leaves and nodes."""
+        _REGISTER.update()
+        own = self._own()
+        self._all = any(
+            not known.idle and id(hooks) not in own for known, hooks in _REGISTER.alive()
+        )
+        return self._all
+
+    @property
+    def between(self) -> set[int]:
+        """The terms whose passes would have called a hook that is neither on a leaf nor on one of
+        the given nodes."""
+        return set().union(*self._called.values())
+
+    @property
+    def shared(self) -> bool:
+        """Whether one of these hooks would have been called by several terms' passes."""
+        return any(len(terms) > 1 for terms in self._called.values())
+
+    @contextmanager
+    def taken(self, term: int) -> Iterator[None]:
+        """No hook is called meanwhile; those that would have been are noted for this term."""
+        with self._replaced(lambda key: self._called.setdefault(key, set()).add(term)):
+            yield
+
+    @contextmanager
+    def ends_taken(self) -> Iterator[None]:
+        """Hooks on the leaves and the given nodes are not called meanwhile."""
+        with self._replaced(None):
+            yield
+
+    def done(self) -> None:
+        """What was not called, and can belong to no other backward to come, is of no interest."""
+        _REGISTER.pending.discard(self)
+        if _REGISTER.pending:
+            return
+        for known, hooks in _REGISTER.alive():
+            if id(hooks) in self._before and id(hooks) not in self._called:
+                known.idle = True
+
+    def _own(self) -> set[int]:
+        return {id(hooks) for leaf in self._leaves if (hooks := leaf._backward_hooks)}
+
+    @contextmanager
+    def _replaced(self, note: Callable[[int], Any] | None) -> Iterator[None]:
+        leaves: list[Any] = [hooks for leaf in self._leaves if (hooks := leaf._backward_hooks)]
+        own = {id(hooks) for hooks in leaves}
+        others = [hooks for _, hooks in _REGISTER.alive() if id(hooks) not in own]
+        replaced: list[tuple[_Dict, dict[int, Callable[..., Any]]]] = []
+        for hooks in (*leaves, *others):
+            replaced.append((hooks, dict(hooks)))
+            noted = None if id(hooks) in own else note
+            live = note is None and id(hooks) not in own
+            for number, hook in hooks.items():
+                if not _machinery(hook):
+                    hooks[number] = _InPlace(hook, id(hooks), self._nodes, noted, live)
+        try:
+            yield
+        finally:
+            for hooks, before in replaced:
+                for number, hook in before.items():
+                    if number in hooks:
+                        hooks[number] = hook
+
+
+class _InPlace:
+    """Stands in the place of a hook.
+
+    Args:
+        hook: the hook, which is called where this is no gradient.
+        key: tells its dictionary.
+        nodes: those whose hooks are left out.
+        note: told the key where the hook was left out elsewhere.
+        live: whether the hook is called elsewhere.
+    """
+
+    def __init__(
+        self,
+        hook: Callable[..., Any],
+        key: int,
+        nodes: Collection[Any],
+        note: Callable[[int], Any] | None,
+        live: bool,
+    ) -> None:
+        self.hook, self.key, self.nodes, self.note, self.live = hook, key, nodes, note, live
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not args or not (args[0] is None or isinstance(args[0], Tensor | tuple)):
+            return self.hook(*args, **kwargs)  # a module's in a recomputed forward, an optimizer's
+        if torch._C._current_autograd_node() in self.nodes:
+            return None
+        if self.live:
+            return self.hook(*args, **kwargs)
+        if self.note is not None:
+            self.note(self.key)
+        return None
+
+
+def _machinery(hook: Any) -> bool:
+    """Whether each pass needs it, as a parallel wrapper's that gathers parameters."""
+    module = getattr(getattr(hook, "func", hook), "__module__", None) or ""
+    return module.startswith("torch.distributed")
