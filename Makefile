@@ -9,6 +9,14 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10; do \
 	&& echo $$p && break; done)
 PIP := $(PY) -m pip --disable-pip-version-check --quiet install
 TORCH := torch==2.11.0 torchvision==0.26.0
+# OpenMMLab's own last releases, as their installation page leads to them, beside it.
+CLASSIC := .venv-classic
+CLASSIC_PY := $(CLASSIC)/bin/python
+CLASSIC_PIP := $(CLASSIC_PY) -m pip --disable-pip-version-check --quiet install
+CLASSIC_TORCH := torch==2.1.2 torchvision==0.16.2
+CLASSIC_PYTHON ?= $(shell for p in python3.11 python3.10 python3; do \
+	$$p -c 'import sys, venv; sys.exit(not (3, 10) <= sys.version_info < (3, 12))' 2>/dev/null \
+	&& echo $$p && break; done)
 
 .PHONY: help env demo compare alternating turns short-runs simulate test lint docs bench clean
 
@@ -26,6 +34,23 @@ $(VENV)/ready: setup.py tools/install_detectron2.py
 	$(PIP) --no-build-isolation $(TORCH) onedl-mmcv==2.3.6
 	$(PIP) --no-build-isolation $(TORCH) -e '.[mmdet,detectron2,demo,test]'
 	$(PY) tools/install_detectron2.py
+	@touch $@
+
+.PHONY: env-classic
+env-classic: $(CLASSIC)/ready  ## mmdet 3.3.0 on torch 2.1 in .venv-classic, once (minutes)
+
+$(CLASSIC)/ready: setup.py tools/install_detectron2.py
+	@test -n "$(CLASSIC_PYTHON)" || \
+		{ echo "error: no Python 3.10 or 3.11 found; make env-classic CLASSIC_PYTHON=..."; exit 2; }
+	@echo "making the classic environment in $(CLASSIC) (once; needs about 6 GB of disk)"
+	$(CLASSIC_PYTHON) -m venv $(CLASSIC)
+	$(CLASSIC_PIP) --upgrade pip 'setuptools<70' wheel ninja psutil packaging
+	$(CLASSIC_PIP) $(CLASSIC_TORCH) 'numpy<2'
+	MMCV_WITH_OPS=1 $(CLASSIC_PIP) --no-build-isolation $(CLASSIC_TORCH) 'numpy<2' mmcv==2.1.0
+	$(CLASSIC_PIP) --no-build-isolation $(CLASSIC_TORCH) \
+		-e '.[mmdet-classic,detectron2,solvers-classic,demo,test-classic]'
+	$(CLASSIC_PIP) --no-deps 'torchjd==0.18.*'  # it declares torch >= 2.3 and computes on 2.1
+	$(CLASSIC_PY) tools/install_detectron2.py
 	@touch $@
 
 demo: env  ## train a small detector with the sum and with a learned weighting, and compare

@@ -17,6 +17,15 @@ MMDET = [
     "onedl-mmdetection==3.5.1",
     "setuptools<82",  # mmengine imports pkg_resources, which 82 removed
 ]
+MMDET_CLASSIC = [
+    # OpenMMLab's own last releases; install torch 2.1 first, for which its mmcv is made.
+    "mmcv==2.1.0",  # mmdet 3.3.0 takes none from 2.2 on
+    "mmengine==0.10.7",
+    "mmdet==3.3.0",
+    "numpy<2",  # torch 2.1 is built against numpy 1
+    "opencv-python==4.10.0.84",  # later ones ask for numpy 2
+    "setuptools<70",  # mmengine imports pkg_resources
+]
 DETECTRON2 = [
     # What detectron2 needs. Itself it is in no registry as a package that installs: it comes from
     # its own repository, or by tools/install_detectron2.py without its compiled operators.
@@ -35,6 +44,9 @@ DETECTRON2 = [
 ]
 # 0.18: weightings of gradients are its own, called (as the oracles in the tests) by its signatures.
 SOLVERS = ["torchjd[quadprog-projector,cagrad,nash-mtl,fairgrad]==0.18.*"]
+# TorchJD declares torch >= 2.3 and computes on 2.1: there, these and
+# pip install --no-deps "torchjd==0.18.*".
+SOLVERS_CLASSIC = ["quadprog>=0.1.9,!=0.1.10", "qpsolvers", "cvxpy>=1.3", "ecos>=2.0.14", "scipy"]
 DEMO = [
     "scikit-learn",
     "timm>=1.0",
@@ -45,7 +57,8 @@ DEMO = [
     "tqdm",
     "tensorboard",
 ]
-TEST = [*SOLVERS, "pytest>=8", "pytest-xdist", "ruff==0.17.*", "mypy==2.4.*"]
+RUN_TESTS = ["pytest>=8", "pytest-xdist"]
+TEST = [*SOLVERS, *RUN_TESTS, "ruff==0.17.*", "mypy==2.4.*"]
 
 
 class BuildWithConfigs(build_py):
@@ -89,10 +102,13 @@ setup(
     install_requires=["torch>=2.1", "numpy", "typing_extensions"],
     extras_require={
         "mmdet": MMDET,
+        "mmdet-classic": MMDET_CLASSIC,
         "detectron2": DETECTRON2,
         "torchjd": SOLVERS,
+        "solvers-classic": SOLVERS_CLASSIC,
         "demo": DEMO,
         "test": TEST,
+        "test-classic": [*SOLVERS_CLASSIC, *RUN_TESTS],
     },
     cmdclass={"build_py": BuildWithConfigs},
     zip_safe=False,
