@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lossweave.combination import LossCombination, TermMap, build_combination
 from lossweave.combination.views import VIEWS
+from lossweave.combiners import combiner_names
 from lossweave.errors import LossweaveError
 from lossweave.progress import Progress
 
@@ -163,6 +164,22 @@ def test_auto_is_each_loss_where_task_fits_nothing_and_says_so_in_one_line() -> 
     assert combination.names == ("pos", "neg", "center")
     assert len(said) == 2 and said[0].endswith("each of them is a term (terms='loss')")
     assert said[1] == "terms: pos = loss_pos; neg = loss_neg; center = loss_center"
+
+
+# Convex has a share for each term, so it cannot have two terms and then three.
+@pytest.mark.parametrize("name", [name for name in combiner_names() if name != "Convex"])
+def test_every_combiner_is_given_other_terms_as_if_it_had_not_had_any(name: str) -> None:
+    auto, fresh = build_combination(name, "auto"), build_combination(name, "loss")
+    for combination in (auto, fresh):
+        combination.set_progress(Progress(iterations_per_epoch=2, max_iterations=4))
+        parameter = nn.Parameter(torch.tensor([1.0, 2.0]))
+        losses = {n: (parameter * (k + 1)).pow(2).sum() for k, n in enumerate(AUTO_ASSIGN)}
+        combination(losses).backward()
+    assert auto.combiner.terms == fresh.combiner.terms == ("pos", "neg", "center")
+    ours, theirs = auto.state_dict(), fresh.state_dict()
+    assert list(ours) == list(theirs)
+    for key in ours:
+        torch.testing.assert_close(ours[key], theirs[key], rtol=0, atol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize("view", ["loss", "auto"])

@@ -21,6 +21,7 @@ from lossweave.backward import (
     reached_leaves,
     weighted_root,
 )
+from lossweave.combination.settling import SettledTerms
 from lossweave.combination.terms import TermMap
 from lossweave.combination.tree import TermNode
 from lossweave.combiners import Combiner, GradientCombiner, Sum
@@ -35,7 +36,7 @@ ON_NONFINITE = ("raise", "skip")
 EXTRA = ("add", "error")
 
 
-class LossCombination(nn.Module):
+class LossCombination(SettledTerms):
     r"""Combine the raw losses of one training iteration into the scalar to be optimised.
 
     The scalar's value is f of the terms (averaged over the ranks unless f is linear) plus the
@@ -71,15 +72,13 @@ class LossCombination(nn.Module):
         on_nonfinite: Literal["raise", "skip"] = "raise",
         hook_line: str = "",
     ) -> None:
-        super().__init__()
+        super().__init__(node, terms)
         for name, value, allowed in (
             ("extra", extra, EXTRA),
             ("on_nonfinite", on_nonfinite, ON_NONFINITE),
         ):
             if value not in allowed:
                 raise LossweaveError(f"{name}={value!r} should be one of {', '.join(allowed)}")
-        self.node = node
-        self.terms = terms
         self.extra = extra
         self.on_nonfinite = on_nonfinite
         self.hook_line = hook_line
@@ -107,11 +106,6 @@ class LossCombination(nn.Module):
             self.register_buffer("window_skipped", torch.zeros(1))
 
     # ------------------------------------------------------------------ what it is made of
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names of the leaves, in order."""
-        return self.terms.names
 
     @property
     def combiner(self) -> Combiner:
@@ -542,12 +536,14 @@ class LossCombination(nn.Module):
                 "the detector's training forward returned no entry with 'loss' in its name, "
                 "so there is nothing to combine"
             )
-        self._settle(everywhere, next(iter(entries.values())).device)
+        resumed = self._progress is not None and self._progress.iteration > 0
+        device = next((entry.device for entry in entries.values()), torch.device("cpu"))
+        self.settle(everywhere, device, resumed, self.say)
         try:
             self.terms.check(everywhere)
         except LossweaveError as error:
             # A resumed run was checked when it began; its first batch may lack a term.
-            if self._progress is None or self._progress.iteration == 0:
+            if not resumed:
                 raise
             self.say(f"in the first iteration since resuming, {error}")
         extra = self.terms.assign(everywhere).extra
@@ -556,45 +552,6 @@ class LossCombination(nn.Module):
         if not self.hooked:
             self._check_hook()
         self._checked = True
-
-    def _settle(self, losses: Sequence[str], device: torch.device) -> None:
-        """Give terms that follow from the losses their names and their state.
-
-        The losses are those of the first training forward on all ranks, so every rank does
-        the same. A resumed run has them from its checkpoint instead.
-        """
-        if self.terms.view is None:
-            return
-        resumed = self._progress is not None and self._progress.iteration > 0
-        if resumed and self.terms.names:
-            return
-        found = self.terms.settled_for(losses)
-        if found.patterns == self.terms.patterns:
-            return
-        if self.terms.view == "auto":
-            self.say(
-                "terms: the losses have no classification and localisation by name, so each of "
-                "them is a term (terms='loss')"
-            )
-        self._take(found, losses, device)
-
-    def _settled(self) -> list[str]:
-        """The losses that the terms were settled for, if they were."""
-        stored = getattr(self.node, "settled_losses", None)
-        return [] if stored is None else bytes(stored.tolist()).decode().split("\n")
-
-    def _take(self, terms: TermMap, losses: Sequence[str], device: torch.device) -> None:
-        node = self.node.settled(terms.names, losses).to(device)
-        del self.node  # so that its state comes after all that was there before
-        self.terms, self.node = terms, node
-
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
-        stored = state_dict.get(f"{prefix}node.settled_losses")
-        if stored is not None and self.terms.view is not None:
-            losses = bytes(stored.tolist()).decode().split("\n")
-            if losses != self._settled():
-                self._take(self.terms.settled_for(losses), losses, stored.device)
-        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _check_hook(self) -> None:
         skip = self.on_nonfinite == "skip"

@@ -1,6 +1,5 @@
 """Combiners over terms, and over the results of other combiners."""
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -42,42 +41,49 @@ class TermNode(nn.Module):
     ) -> None:
         super().__init__()
         self.combiner = combiner
-        #: The combiner as it was before it had terms, for nodes that get others (a tuple, so
-        #: that it is no part of the model).
-        self.blank: tuple[Combiner, ...] = ()
-        if children:
-            combiner.bind(tuple(children))
         self.inner = nn.ModuleDict({k: v for k, v in children.items() if isinstance(v, TermNode)})
-        self.slots: list[int | str] = [
-            name if isinstance(child, TermNode) else child for name, child in children.items()
-        ]
         for name, node in self.inner.items():
             if isinstance(node, TermNode) and isinstance(node.combiner, GradientCombiner):
                 raise LossweaveError(
                     f"terms: {type(node.combiner).__name__} combines gradients, so it can only "
                     f"be the outermost combiner, not that of the nested term {name!r}"
                 )
+        self._seen: tuple[Tensor, Tensor] | None = None
+        self._parts: dict[str, _Evaluated] = {}
+        self._bind(children, leaves)
+
+    def _bind(self, children: Mapping[str, "int | TermNode"], leaves: int) -> None:
+        """Tell the combiner its terms, and size what belongs to them."""
+        if children:
+            self.combiner.bind(tuple(children))
+        self.slots: list[int | str] = [
+            name if isinstance(child, TermNode) else child for name, child in children.items()
+        ]
         self.leaves = leaves
         self.flat = self.slots == list(range(leaves))
-        if combiner.learns and children:
+        if self.combiner.learns and children:
             # What an accumulation window has seen so far; saved, for checkpoints inside one.
             self.register_buffer("window_totals", torch.zeros(len(children)))
             self.register_buffer("window_counts", torch.zeros(len(children)))
-        self._seen: tuple[Tensor, Tensor] | None = None
-        self._parts: dict[str, _Evaluated] = {}
 
-    def settled(self, names: Sequence[str], losses: Sequence[str]) -> "TermNode":
-        """A node of the same combiner over other terms, as if training began anew.
+    def settle(self, names: Sequence[str], losses: Sequence[str], device: torch.device) -> None:
+        """Give a node without inner nodes these terms, as if training began anew.
 
         Args:
             names: the terms.
             losses: the losses that they follow from, which the node's state remembers.
+            device: where its state belongs.
         """
-        node = TermNode(copy.deepcopy(self.blank[0]), _by_index(names), len(names))
-        node.blank = self.blank
-        stored = "\n".join(losses).encode()
-        node.register_buffer("settled_losses", torch.tensor(list(stored), dtype=torch.uint8))
-        return node
+        self._bind(_by_index(names), len(names))
+        stored = torch.tensor(list("\n".join(losses).encode()), dtype=torch.uint8)
+        self.register_buffer("settled_losses", stored)
+        self.to(device)
+
+    @property
+    def settled_for(self) -> list[str]:
+        """The losses that its terms follow from; none where they were known from the start."""
+        stored = self._buffers.get("settled_losses")
+        return [] if stored is None else bytes(stored.tolist()).decode().split("\n")
 
     def inner_nodes(self) -> list["TermNode"]:
         """The inner nodes, typed."""
@@ -210,11 +216,7 @@ def flat_node(combiner: Any, terms: TermMap) -> TermNode:
     Raises:
         LossweaveError: wrong arguments of the combiner.
     """
-    built = build_combiner(combiner)
-    blank = (copy.deepcopy(built),) if terms.view is not None else ()
-    node = TermNode(built, _by_index(terms.names), len(terms.names))
-    node.blank = blank
-    return node
+    return TermNode(build_combiner(combiner), _by_index(terms.names), len(terms.names))
 
 
 def _by_index(names: Sequence[str]) -> dict[str, int | TermNode]:
