@@ -4,7 +4,15 @@ import math
 
 import pytest
 
-from lossweave.studies.simulate.findings import Outcome, answer, outcome, powers, verdict
+from lossweave.studies.simulate.fields import Field, Point, field
+from lossweave.studies.simulate.findings import (
+    Outcome,
+    answer,
+    outcome,
+    powers,
+    silent,
+    verdict,
+)
 from lossweave.studies.simulate.paths import Path, path
 from lossweave.studies.simulate.problems import problem
 
@@ -102,7 +110,8 @@ def made(result, scale=1.0, position=0.5, optimizer="Adam"):
 
 
 def test_words_say_what_the_numbers_say():
-    said = verdict(2.0, 1.0, 0.5, [made("exploded", 10.0, optimizer="descent"), made("reached")])
+    ends = [made("exploded", 10.0, optimizer="descent"), made("reached")]
+    said = verdict(2.0, 1.0, 0.5, None, ends)
     assert "the square of the losses' common scale, so it explodes" in said
     assert "the larger one rules" in said
     assert "dies" not in said
@@ -129,16 +138,27 @@ def test_words_say_what_the_numbers_say():
     ],
 )
 def test_every_number_has_its_words(numbers, words):
-    assert words in verdict(*numbers, [])
+    assert words in verdict(*numbers, None, [])
 
 
 def test_ends_are_told():
-    said = verdict(1.0, 1.0, 1.0, [made("reached", 0.001, 0.01), made("reached", 1000.0, 0.99)])
+    ends = [made("reached", 0.001, 0.01), made("reached", 1000.0, 0.99)]
+    said = verdict(1.0, 1.0, 1.0, None, ends)
     assert "0.01 at 0.001, 0.99 at 1000; 2 of 2 at an end" in said
 
 
 def test_an_answer_is_plain_data():
-    found = answer("Min", 1, [made("exploded")]).as_data()
+    plane = field("Min", 1, exponents=(0.0, 1.0))
+    found = answer("Min", 1, plane, [made("exploded")]).as_data()
+    assert found["silent"] is None
     assert found["share_power"] == "-inf"
     assert found["outcomes"][0]["result"] == "exploded"
     assert not found["moves"]
+
+
+def test_where_there_is_no_step():
+    step, none = Point(1.0, 1.0, 1.0), Point(0.0, 0.0, 0.0)
+    plane = Field((-1.0, 0.0, 1.0), ((step, step, none), (step,) * 3, (step,) * 3), False, 1)
+    assert silent(plane) == 100.0
+    assert "no step at all where the losses are 100 times apart" in verdict(1, 1, 1, 100.0, [])
+    assert silent(field("MGDA", 1, exponents=(-3.0, 0.0, 3.0))) is None

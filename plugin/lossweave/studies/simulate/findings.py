@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from lossweave.studies.simulate.fields import Point, moves, settled
+from lossweave.studies.simulate.fields import Field, Point, settled
 from lossweave.studies.simulate.paths import FAR, Path
 from lossweave.studies.simulate.problems import Problem
 
-__all__ = ["THRESHOLDS", "Answer", "Outcome", "answer", "outcome", "verdict"]
+__all__ = ["THRESHOLDS", "Answer", "Outcome", "answer", "outcome", "powers", "silent", "verdict"]
 
 #: What the words mean. Lengths are in those of the Pareto set, gaps in the losses' ranges on it.
 THRESHOLDS = {
@@ -19,6 +19,7 @@ THRESHOLDS = {
     "stalled": 1e-3,  # not reached, and a shorter way than this in the last tenth of the updates
     "end": 0.05,  # so near to an end of the Pareto set is at that end
     "starved": 0.01,  # a weight is lost where another loss near 0 leaves less of it
+    "silent": 1e-3,  # a step shorter than this part of the smaller gradient is none
     "explodes": 1.5,  # the step grows with at least this power of the losses' common scale
     "near": 0.2,  # an exponent this near to a whole number counts as it
 }
@@ -59,6 +60,8 @@ class Answer:
         share_power: r where the second loss's part in the gradient, relative to the first's,
             grows as the r-th power of their ratio; inf where one is left out.
         left: what a loss of 1 keeps of its weight when the other falls from 1 to 0.001.
+        silent: the smallest ratio of the losses at which there is no step at all; None where
+            there is none such.
         moves: whether its weights change while the losses stand still.
         outcomes: of its trainings.
         words: the verdict.
@@ -67,6 +70,7 @@ class Answer:
     size_power: float
     share_power: float
     left: float
+    silent: float | None
     moves: bool
     outcomes: tuple[Outcome, ...]
     words: str
@@ -147,32 +151,52 @@ def _power(value: float, base: float, ratio: float) -> float:
     return math.log(value / base) / math.log(ratio)
 
 
-def answer(combiner: Any, updates: int, outcomes: Sequence[Outcome]) -> Answer:
+def silent(plane: Field) -> float | None:
+    """The smallest ratio of two losses in a field at which there is no step; None if none.
+
+    Args:
+        plane: the field.
+    """
+    found = [
+        10 ** abs(first - second)
+        for second, row in zip(plane.exponents, plane.points, strict=True)
+        for first, point in zip(plane.exponents, row, strict=True)
+        if point.size < THRESHOLDS["silent"] * 10 ** min(first, second)
+    ]
+    return float(f"{min(found):.3g}") if found else None
+
+
+def answer(combiner: Any, updates: int, plane: Field, outcomes: Sequence[Outcome]) -> Answer:
     """All that is found of a combiner.
 
     Args:
         combiner: what :func:`~lossweave.combination.build_combination` takes.
         updates: of standing losses, where its weights move.
+        plane: its field.
         outcomes: of its trainings.
     """
-    moving = moves(combiner)
-    size, share, left = powers(combiner, updates if moving else 1)
-    words = verdict(size, share, left, outcomes)
-    if moving:
+    size, share, left = powers(combiner, updates if plane.moves else 1)
+    still = silent(plane)
+    words = verdict(size, share, left, still, outcomes)
+    if plane.moves:
         words = (
             "Its weights move while the losses stand still; what follows is their mean after "
             f"{updates} updates. {words}"
         )
-    return Answer(size, share, left, moving, tuple(outcomes), words)
+    return Answer(size, share, left, still, plane.moves, tuple(outcomes), words)
 
 
 def verdict(
-    size_power: float, share_power: float, left: float, outcomes: Sequence[Outcome]
+    size_power: float,
+    share_power: float,
+    left: float,
+    still: float | None,
+    outcomes: Sequence[Outcome],
 ) -> str:
     """A combiner's numbers in words.
 
     Example:
-        >>> verdict(2.0, 0.0, 0.001, [])
+        >>> verdict(2.0, 0.0, 0.001, None, [])
         "The step grows as the square of the losses' common scale, so it explodes where they are \
 large. Both losses have the same part in the gradient, whatever their ratio. It dies: a loss \
 near 0 takes the other one's gradient away, and 0.1 % of its weight is left."
@@ -182,6 +206,11 @@ near 0 takes the other one's gradient away, and 0.1 % of its weight is left."
         kept = "nothing of its weight" if left < 1e-6 else f"{100 * left:.2g} % of its weight"
         parts.append(
             f"It dies: a loss near 0 takes the other one's gradient away, and {kept} is left."
+        )
+    if still is not None:
+        parts.append(
+            "There is no step at all "
+            + (f"where the losses are {still:.0f} times apart." if still > 1 else "in places.")
         )
     if outcomes:
         parts += [_result_words(outcomes), *_place_words(outcomes)]

@@ -126,7 +126,7 @@ def _ways(
         _trajectories(panel, one, losses, "Adam", scales, marker=4)
         panel.set_title(one["name"], fontsize=10, fontweight="bold")
     _tidy(panels, len(combiners), "x", "y")
-    figure.suptitle(f"Adam on {losses.title}", fontsize=12)
+    figure.suptitle(f"Adam on the {losses.title}", fontsize=12)
     _legend(figure, scales)
     figure.savefig(path, dpi=90)
 
@@ -169,8 +169,8 @@ def _part(one: Mapping[str, Any], panel: Any) -> Any:
     from matplotlib.colors import LinearSegmentedColormap
 
     colors = LinearSegmentedColormap.from_list("part", _PART)
-    image = panel.pcolormesh(values, values, parts, cmap=colors, vmin=0, vmax=1, shading="nearest")
-    _axes(panel, values)
+    edges = _axes(panel, values)
+    image = panel.pcolormesh(edges, edges, parts, cmap=colors, vmin=0, vmax=1)
     size = one["field"]["size"]
     heights = [[_log(value) for value in row] for row in size]
     flat = [height for row in heights for height in row]
@@ -185,30 +185,29 @@ def _part(one: Mapping[str, Any], panel: Any) -> Any:
 def _weight(one: Mapping[str, Any], panel: Any) -> Any:
     values, _ = _grid(one)
     heights = [[_log(value) for value in row] for row in one["field"]["first"]]
-    image = panel.pcolormesh(
-        values, values, heights, cmap="RdBu_r", vmin=-4, vmax=4, shading="nearest"
-    )
-    _axes(panel, values)
-    return image
+    edges = _axes(panel, values)
+    return panel.pcolormesh(edges, edges, heights, cmap="RdBu_r", vmin=-4, vmax=4)
 
 
 def _log(value: float | None) -> float:
     return math.log10(min(max(abs(value or 0.0), 1e-12), 1e12))
 
 
-def _axes(panel: Any, values: Sequence[float]) -> None:
+def _axes(panel: Any, values: Sequence[float]) -> list[float]:
+    """Log axes for the plane; returns the edges of the cells around its values."""
     from matplotlib.ticker import FixedLocator, NullLocator
 
     half = math.sqrt(values[1] / values[0])
-    limits = (values[0] / half, values[-1] * half)
+    edges = [values[0] / half, *(value * half for value in values)]
 
     panel.set_xscale("log")
     panel.set_yscale("log")
-    panel.set(xlim=limits, ylim=limits)
+    panel.set(xlim=(edges[0], edges[-1]), ylim=(edges[0], edges[-1]))
     for axis in (panel.xaxis, panel.yaxis):
         axis.set_major_locator(FixedLocator([1e-3, 1, 1e3]))
         axis.set_minor_locator(NullLocator())
     panel.set_box_aspect(1)
+    return edges
 
 
 def _trajectories(

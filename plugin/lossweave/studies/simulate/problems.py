@@ -122,7 +122,7 @@ def conflicting_toy(seed: int = 0) -> Problem:
     values = torch.tensor([_toy(*point).values for point in points.tolist()], dtype=torch.float64)
     return Problem(
         "toy",
-        "the conflicting toy of the CAGrad paper",
+        "conflicting toy (CAGrad)",
         _toy,
         ((-8.5, 7.5), (-8.5, -5.0), (9.0, 9.0)),
         Front(points, values),
@@ -193,7 +193,7 @@ def least_squares(seed: int = 0) -> Problem:
     values = torch.tensor([at(*point).values for point in points.tolist()], dtype=torch.float64)
     return Problem(
         "least-squares",
-        "a pair of least-squares problems",
+        "least squares",
         at,
         ((-6.0, 5.0), (5.0, 6.0), (0.0, -6.0)),
         Front(points, values),

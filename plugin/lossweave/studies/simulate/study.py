@@ -28,8 +28,9 @@ __all__ = ["SCALES", "Simulation", "run_simulation", "simulate_combiner"]
 
 SCALES = (0.001, 1.0, 1000.0)
 _LIMITS = (1e-6, 1e6)  # of the scales
-#: The packages of which a change makes what was kept stale.
-_CODE = ("backward", "combination", "combiners", "studies/simulate")
+#: The packages of which a change makes what was kept stale, and the modules of this one.
+_CODE = ("backward", "combination", "combiners")
+_OWN = ("fields", "findings", "losses", "paths", "problems")
 
 
 @dataclass(frozen=True)
@@ -88,10 +89,12 @@ class Simulation:
         content = hashlib.sha256()
         settings = (self.scales, self.seed, self.steps, self.settle, torch.__version__)
         content.update(repr(settings).encode())
-        root = File(__file__).parents[2]  # lossweave
+        here = File(__file__).parent
+        files = [here / f"{module}.py" for module in _OWN]
         for package in _CODE:
-            for file in sorted((root / package).rglob("*.py")):
-                content.update(file.read_bytes())
+            files += sorted((here.parents[1] / package).rglob("*.py"))
+        for file in files:
+            content.update(file.read_bytes())
         return content.hexdigest()[:16]
 
 
@@ -124,7 +127,7 @@ def simulate_combiner(
                     ways.append({**which, **ended, **_numbers(way)})
     return {
         "name": name,
-        "answer": answer(name, settle, outcomes).as_data(),
+        "answer": answer(name, settle, plane, outcomes).as_data(),
         "field": {
             "exponents": list(plane.exponents),
             "updates": plane.updates,
