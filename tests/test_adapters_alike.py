@@ -49,16 +49,19 @@ NAMES_ALONE: dict[str, dict[str, str]] = {
     },
     "staged/proposals": {
         "detectron2/FixedProposals": "wraps the mapper: see transforms",
+        "detectron2/entries_of": "data are a list; MMDetection builds a loader",
     },
+    "staged/checks": {},
     "staged/configs": {
-        "mmdet/pipelines_of": "a data set may be wrapped, and has a pipeline a part",
+        "mmdet/is_combined": "Detectron2's yaml and lazy configs share theirs",
+        "mmdet/leaves_of": "a data set may be wrapped",
+        "mmdet/pipelines_of": "as above; each part has a pipeline",
         "mmdet/plain_config": "a Runner of its own needs a name of its own",
         "mmdet/proposal_loader": "data are a config; Detectron2's are a list of entries",
         "mmdet/schedule_of": "a study reads it where the rest of the config may be absent",
         "detectron2/described": "LazyConfigs hold classes and functions",
         "detectron2/detector_of": "a combination wraps the detector's config",
         "detectron2/has_schedule": "asked by the tools; MMDetection's registry knows the runner",
-        "detectron2/training_seed": "asked by a study, too",
     },
 }
 

@@ -84,12 +84,20 @@ class ToyAdapter(Adapter):
         config: Mapping[str, Any] = CONFIG,
         seed: int = 0,
         at: Callable[[str], None] = lambda moment: None,
+        lr: float = 0.05,
     ) -> None:
         self.plan = Plan(config, PARTS, predictors=("roi_head.predictor",))
         self.work_dir = work_dir
         self.seed = seed
         self.at = at
+        self.lr = lr
         self.lines: list[str] = []
+
+    def check(self) -> None:
+        self.at("check")
+
+    def settings(self) -> dict[str, Any]:
+        return {"lr": self.lr}
 
     def config_name(self) -> str:
         return "toy"
@@ -115,7 +123,7 @@ class ToyAdapter(Adapter):
         held = list(modules_at(model, [*frozen, *absent]).values())
         freeze(held)
         optimizer = torch.optim.SGD(
-            model.parameters(), lr=stage.budget.lr or 0.05, momentum=0.9, weight_decay=0.01
+            model.parameters(), lr=stage.budget.lr or self.lr, momentum=0.9, weight_decay=0.01
         )
         drop_frozen(optimizer)
         measure, newest, begin = StageMeasure(record), start.parent / "iter.pth", 0

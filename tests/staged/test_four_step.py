@@ -7,6 +7,7 @@ from lossweave.staged.four_step import STEP4, build_schedule, four_step, joint
 from lossweave.staged.stages import FRESH, INITIAL, PARTS, Budget
 
 BELOW = ("backbone", "neck")
+BUDGET = dict(iterations=4)
 RPN, RCNN = Budget(80_000, 1, 1e-3, (60_000,)), Budget(40_000, 2, 1e-3, (30_000,))
 
 
@@ -82,18 +83,83 @@ def test_from_a_config() -> None:
     ("config", "message"),
     [
         (dict(type="3_step"), "type='3_step' should be one of"),
-        (dict(rpn=dict(iterations=1)), "needs rcnn="),
-        (dict(type="joint"), "needs joint="),
-        (dict(type="joint", joint=dict(iterations=1), step5=2), "unknown key 'step5'"),
-        (dict(type="joint", joint=dict(iters=1)), "should be dict"),
-        (dict(type="stages"), "needs `stages`"),
-        (dict(type="stages", stages=[dict(name="a", trained=[])]), "no 'budget'"),
-        (dict(type="stages", stages=[dict(nam="a")]), "unknown key 'nam'; did you mean 'name'"),
+        (dict(rpn=dict(iterations=1)), "schedule needs the field 'rcnn'"),
+        (dict(type="joint"), "schedule needs the field 'joint'"),
+        (
+            dict(type="joint", joint=dict(iterations=1), step5=2),
+            "no field 'step5'; did you mean 'step4'",
+        ),
+        (dict(type="joint", joint=dict(iters=1)), "schedule.joint has no field 'iters'"),
+        (dict(type="stages"), "schedule needs the field 'stages'"),
+        (dict(type="stages", stages=[dict(name="a", trained=[])]), "needs the field 'budget'"),
+        (dict(type="stages", stages=[dict(nam="a")]), "no field 'nam'; did you mean 'name'"),
     ],
 )
 def test_wrong_configs(config, message) -> None:
-    with pytest.raises(LossweaveError, match=message):
+    with pytest.raises(LossweaveError, match=message) as error:
         build_schedule(config)
+    assert "\n" not in str(error.value)
+
+
+STAGE = dict(
+    name="one", trained=["backbone", "neck", "rpn_head"], budget=BUDGET,
+    init=dict.fromkeys(("backbone", "neck", "rpn_head"), "initial"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (5, "schedule=5 should be a dict"),
+        ("four_step", "schedule='four_step' should be a dict"),
+        (dict(type=["joint"]), r"type=\['joint'\] should be one of"),
+        (dict(rpn=5, rcnn=BUDGET), "schedule.rpn=5 should be a dict of"),
+        (dict(rpn=BUDGET, rcnn=BUDGET, shared=5), "schedule.shared=.5,. should be"),
+        (dict(rpn=BUDGET, rcnn=BUDGET, shared=["head"]), "schedule.shared=.*head.*should be"),
+        (dict(rpn=BUDGET, rcnn=BUDGET, rounds=True), "schedule.rounds=True should be"),
+        (dict(rpn=BUDGET, rcnn=BUDGET, stop_after="2"), "schedule.stop_after='2' should be"),
+        (dict(rpn=BUDGET, rcnn=BUDGET, step4=["matlab"]), "schedule.step4=.*should be one of"),
+        (dict(type="stages", stages=5), "schedule.stages=5 should be a list"),
+        (dict(type="stages", stages=[5]), r"schedule.stages=\[5\] should be a list of a dict"),
+        (dict(type="stages", stages=[STAGE | dict(name=5)]), r"stages\[0\]\.name=5 should be"),
+        (dict(type="stages", stages=[STAGE | dict(init=["initial"])]), r"stages\[0\]\.init=.*dict"),
+        (
+            dict(type="stages", stages=[STAGE | dict(init=dict(neck=5))]),
+            r"stages\[0\]\.init=.*dict",
+        ),
+        (dict(type="stages", stages=[STAGE | dict(trained=[1])]), r"stages\[0\]\.trained=.*list"),
+        (dict(type="stages", stages=[STAGE | dict(terms=dict(a=1))]), r"stages\[0\]\.terms="),
+        (dict(type="stages", stages=[STAGE | dict(budget=None)]), r"stages\[0\]\.budget=None"),
+    ],
+)
+def test_what_means_nothing_is_refused(config, message) -> None:
+    with pytest.raises(LossweaveError, match=message) as error:
+        build_schedule(config)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        dict(lr=float("inf")), dict(lr=float("nan")), dict(lr="fast"), dict(lr=True), dict(lr=0),
+        dict(drops=None), dict(drops="soon"), dict(drops=[2.5]), dict(drops=[0]),
+        dict(iterations="many"), dict(iterations=True), dict(iterations=None),
+        dict(batch_size=2.0), dict(factor=1.5), dict(factor=0), dict(warmup=0.5),
+        dict(warmup_factor=float("nan")),
+    ],
+)  # fmt: skip
+def test_budgets_that_mean_nothing_are_refused(wrong) -> None:
+    ((name, _),) = wrong.items()
+    config = dict(rpn=BUDGET | wrong, rcnn=BUDGET)
+    with pytest.raises(LossweaveError, match=rf"schedule\.rpn\.{name}=.* should be") as error:
+        build_schedule(config)
+    assert "\n" not in str(error.value)
+
+
+def test_one_name_or_number_is_a_list_of_one() -> None:
+    config = dict(rpn=BUDGET | dict(drops=3), rcnn=BUDGET, shared="backbone")
+    found = build_schedule(config)
+    assert found["rpn1"].budget.drops == (3,) and found["rpn2"].frozen == ("backbone",)
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def test_the_order_of_calls(whole) -> None:
     kinds = [m for m in moments if not m.startswith(("fit", "save", "propose"))]
     recall, both = "ground_truth val", "evaluate whole"
     assert kinds == [
-        "dump_config", "init_weights fresh=False",
+        "check", "dump_config", "init_weights fresh=False",
         recall, "evaluate rcnn1", recall, "init_weights fresh=True", both,
     ]  # fmt: skip
     assert moments.index("fit rpn1 2") < moments.index("propose rpn1 train 0")
@@ -142,7 +142,7 @@ def test_a_finished_training_is_left_alone(whole) -> None:
     again = ToyAdapter(work_dir, at=moments)
     assert StagedTraining(again).train(resume=True) == record
     assert "finished already" in again.lines[-1]
-    assert moments.seen == ["dump_config"]
+    assert moments.seen == []
 
 
 @pytest.mark.parametrize(
@@ -152,6 +152,7 @@ def test_a_finished_training_is_left_alone(whole) -> None:
         (dict(config=toy_config(step4="matlab")), True, "another schedule"),
         (dict(config={**toy_config(), "proposals": {}}), True, "another proposals"),
         (dict(seed=1), True, "seed 0"),
+        (dict(lr=0.5), True, r"another config: lr \(0\.05 then, 0\.5 now\)"),
     ],
 )
 def test_another_training_in_the_folder_is_refused(whole, change: Any, resume, message) -> None:

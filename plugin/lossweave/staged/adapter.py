@@ -28,6 +28,8 @@ class Adapter(Protocol):
     work directory mean: that is :class:`~lossweave.staged.training.StagedTraining`, which asks
     it in this order (what a resumed training has already is not asked for again)::
 
+        adapter.check()
+        adapter.settings()  # into the record, or compared with what is there
         adapter.dump_config()
         whole, model = adapter.init_weights(seed, fresh=False)  # every stage's 'initial'
         for stage in plan.schedule.stages:
@@ -60,6 +62,22 @@ class Adapter(Protocol):
     #: Decides the first weights, which all stages and joint training share, and with the
     #: number of the stage the order of its data and its sampling.
     seed: int
+
+    def check(self) -> None:
+        """Find out before training what can be known of stages and evaluation by then.
+
+        Raises:
+            LossweaveError: the terms do not fit a stage's losses, or there is nothing to
+                evaluate with.
+        """
+        ...
+
+    def settings(self) -> dict[str, Any]:
+        """What decides the numbers beside the plan: model, data and optimizer, as JSON.
+
+        It is the same in every process and session, whatever has been built meanwhile.
+        """
+        ...
 
     def config_name(self) -> str:
         """The config's name, for the record."""
@@ -98,7 +116,7 @@ class Adapter(Protocol):
     def proposers(self, split: str) -> Any:
         """What makes proposals, beside weights and settings: model and pipelines, as JSON.
 
-        It is the same in every process and session, whatever has been built meanwhile.
+        The same holds for it.
         """
         ...
 

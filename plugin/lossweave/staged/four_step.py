@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
-from difflib import get_close_matches
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Literal, get_args
 
 from lossweave.errors import LossweaveError
-from lossweave.staged.stages import FRESH, INITIAL, PARTS, Budget, Schedule, Stage
+from lossweave.staged.stages import FRESH, INITIAL, PARTS, Budget, Schedule, Stage, listed
+from lossweave.utils.fields import at_least, check_value, near_names, read_fields
 
 __all__ = ["SCHEDULES", "STEP4", "build_schedule", "four_step", "joint"]
 
+_Step4 = Literal["py-faster-rcnn", "matlab", "mx-rcnn"]
 #: How step 4 starts its RoI head in the three public implementations.
-STEP4 = ("py-faster-rcnn", "matlab", "mx-rcnn")
+STEP4: tuple[str, ...] = get_args(_Step4)
 _PREDICTORS = ("roi_head.bbox_head.fc_cls", "roi_head.bbox_head.fc_reg")
 
 
@@ -69,15 +70,13 @@ def four_step(
         >>> schedule.unified, four_step(Budget(9), Budget(9), stop_after=2).unified
         (True, False)
     """
-    if step4 not in STEP4:
-        raise LossweaveError(f"schedule: step4={step4!r} should be one of {', '.join(STEP4)}")
-    if stop_after not in (None, 2, 4):
-        raise LossweaveError(f"schedule: stop_after={stop_after!r} should be 2, or None for all")
-    if not isinstance(rounds, int) or rounds < 1:
-        raise LossweaveError(f"schedule: rounds={rounds!r} should be at least 1")
+    check_value("schedule: step4", step4, _Step4)
+    check_value("schedule: stop_after", stop_after, Literal[2, 4] | None)
+    check_value("schedule: rounds", rounds, Annotated[int, at_least(1)])
+    shared = listed(shared)
+    check_value("schedule: shared", shared, tuple[Literal["backbone", "neck"], ...])
     below = tuple(part for part in ("backbone", "neck") if part in parts)
-    shared = (shared,) if isinstance(shared, str) else tuple(shared)
-    if "backbone" not in shared or not set(shared) <= {"backbone", "neck"}:
+    if "backbone" not in shared:
         raise LossweaveError(
             f"schedule: shared={list(shared)} should be ['backbone'] or ['backbone', 'neck']"
         )
@@ -131,12 +130,35 @@ def joint(budget: Budget, *, parts: Sequence[str] = PARTS) -> Schedule:
     return Schedule([Stage("joint", tuple(parts), budget, init=init)], parts)
 
 
-#: Names that a config may give, and the keys that each of them reads.
-SCHEDULES: Mapping[str, tuple[str, ...]] = {
-    "four_step": ("rpn", "rcnn", "step4", "stop_after", "rounds", "shared"),
-    "joint": ("joint",),
-    "stages": ("stages",),
-}
+@dataclass(frozen=True)
+class _FourStep:
+    """What a config says of four steps."""
+
+    rpn: Budget
+    rcnn: Budget
+    step4: _Step4 = "py-faster-rcnn"
+    stop_after: Literal[2, 4] | None = None
+    rounds: Annotated[int, at_least(1)] = 1
+    shared: tuple[Literal["backbone", "neck"], ...] = ("backbone", "neck")
+
+
+@dataclass(frozen=True)
+class _Joint:
+    """What a config says of joint training."""
+
+    joint: Budget
+
+
+@dataclass(frozen=True)
+class _Stages:
+    """What a config says of stages of its own."""
+
+    stages: tuple[Stage, ...]
+
+
+#: Names that a config may give, and what each of them reads.
+SCHEDULES: Mapping[str, type] = {"four_step": _FourStep, "joint": _Joint, "stages": _Stages}
+_LISTS = ("drops", "trained", "frozen", "terms", "shared")
 
 
 def build_schedule(
@@ -162,49 +184,31 @@ def build_schedule(
         >>> build_schedule(plan).stages[0].budget.iterations
         100
     """
+    if not isinstance(config, Mapping):
+        raise LossweaveError(f"schedule={config!r} should be a dict, e.g. dict(type='four_step')")
     kind = config.get("type", "four_step")
-    if kind not in SCHEDULES:
+    if not isinstance(kind, str) or kind not in SCHEDULES:
         raise LossweaveError(f"schedule: type={kind!r} should be one of {', '.join(SCHEDULES)}")
-    allowed = ["type", *(key for keys in SCHEDULES.values() for key in keys)]
+    known = [name for declared in SCHEDULES.values() for name in _names(declared)]
     for key in config:
-        _known("schedule", key, allowed)
-    given = {key: config[key] for key in SCHEDULES[kind] if key in config}
-    if kind == "stages":
-        found = given.get("stages")
-        if not isinstance(found, Sequence) or isinstance(found, str):
-            raise LossweaveError("schedule: type='stages' needs `stages`, a list of dicts")
-        return Schedule([_stage(s) for s in found], parts)
-    budgets = ("joint",) if kind == "joint" else ("rpn", "rcnn")
-    for name in budgets:
-        if name not in given:
-            raise LossweaveError(f"schedule: type={kind!r} needs {name}=dict(iterations=...)")
-        given[name] = _budget(f"schedule.{name}", given[name])
-    if kind == "joint":
-        return joint(given["joint"], parts=parts)
-    return four_step(**given, parts=parts, predictors=predictors or _PREDICTORS)
+        if key not in ("type", *known):
+            raise LossweaveError(f"schedule has no field {key!r}; {near_names(key, known)}")
+    declared = SCHEDULES[kind]
+    given = {k: v for k, v in _listed(config).items() if k in _names(declared)}
+    read: Any = read_fields(declared, given, "schedule")
+    if isinstance(read, _Joint):
+        return joint(read.joint, parts=parts)
+    if isinstance(read, _Stages):
+        return Schedule(read.stages, parts)
+    return four_step(**vars(read), parts=parts, predictors=predictors or _PREDICTORS)
 
 
-def _stage(config: Mapping[str, Any]) -> Stage:
-    names = [f.name for f in fields(Stage)]
-    for key in config:
-        _known("a stage", key, names)
-    for name in ("name", "trained", "budget"):
-        if name not in config:
-            raise LossweaveError(f"a stage of the schedule has no {name!r}")
-    budget = _budget(f"stage {config['name']!r}", config["budget"])
-    return Stage(**{**config, "budget": budget})
+def _names(declared: Any) -> list[str]:
+    return [each.name for each in fields(declared)]
 
 
-def _budget(where: str, config: Any) -> Budget:
-    if not isinstance(config, Mapping) or "iterations" not in config:
-        raise LossweaveError(f"{where}={config!r} should be dict(iterations=...)")
-    for key in config:
-        _known(where, key, [f.name for f in fields(Budget)])
-    return Budget(**config)
-
-
-def _known(where: str, key: str, allowed: Sequence[str]) -> None:
-    if key not in allowed:
-        near = get_close_matches(str(key), allowed, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(allowed)}"
-        raise LossweaveError(f"{where}: unknown key {key!r}{hint}")
+def _listed(value: Any) -> Any:
+    """The config with lists where it has one name or number for them."""
+    if isinstance(value, Mapping):
+        return {k: listed(v) if k in _LISTS else _listed(v) for k, v in value.items()}
+    return [_listed(v) for v in value] if isinstance(value, (list, tuple)) else value

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lossweave.combination.terms import TermMap
+from lossweave.errors import LossweaveError
 
-__all__ = ["active_losses", "loss_names", "sums_by_term"]
+__all__ = ["active_losses", "check_terms", "loss_names", "sums_by_term"]
 
 _TERMS = TermMap.by_head(rpn=True, roi=True)
 
@@ -51,3 +52,31 @@ def active_losses(losses: Mapping[str, Any], active_terms: Sequence[str] | None)
     entries = dict(zip(_TERMS.names, _TERMS.assign(loss_names(losses)).entries, strict=True))
     inactive = {e for term in entries if term not in active_terms for e in entries[term]}
     return {name: value for name, value in losses.items() if name not in inactive}
+
+
+def check_terms(
+    stage: str, terms: TermMap, entries: Mapping[str, Any], raw: Mapping[str, Any]
+) -> None:
+    """Refuse terms that do not fit the losses of a stage, before anything is trained.
+
+    Args:
+        stage: its name.
+        terms: of the combination.
+        entries: the losses of the stage's network by name, each reduced to a scalar.
+        raw: the losses as the network returned them.
+
+    Raises:
+        LossweaveError: naming the stage and the term.
+
+    Example:
+        >>> check_terms("rpn1", TermMap({"cls": "loss_cls"}), {"loss_rpn_cls": 1.0}, {})
+        Traceback (most recent call last):
+        ...
+        lossweave.errors.LossweaveError: stage 'rpn1': pattern 'loss_cls' of term 'cls' matches \
+nothing; the detector's losses are: loss_rpn_cls; did you mean 'loss_rpn_cls'?
+    """
+    split = terms.split(entries, raw)
+    try:
+        terms.settled_for(split).check(split)
+    except LossweaveError as error:
+        raise LossweaveError(f"stage {stage!r}: {error}") from None

@@ -4,16 +4,43 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 from lossweave.errors import LossweaveError
 from lossweave.staged.four_step import build_schedule
 from lossweave.staged.proposal_file import PAPER_SETTINGS
+from lossweave.utils.fields import Allowed, at_least, between, check_value, read_fields
 
 __all__ = ["OWN_KEYS", "Plan"]
 
 #: Keys of a config that are about stages.
 OWN_KEYS = ("schedule", "proposals", "evaluation")
+
+
+@dataclass(frozen=True)
+class _Proposals:
+    """What a config says of training proposals."""
+
+    nms_pre: Annotated[int, Allowed("at least 1, or -1 for all", lambda n: n == -1 or n >= 1)]
+    nms: Mapping[str, Any]
+    max_per_img: Annotated[int, at_least(1)]
+    min_bbox_size: Annotated[float, between(0, 1000)]  # no image has boxes of that side
+    batch_size: Annotated[int, at_least(1)] | None = None
+
+    def __post_init__(self) -> None:
+        check_value("proposals.nms: type", self.nms.get("type", "nms"), Literal["nms", "soft_nms"])
+        threshold = self.nms.get("iou_threshold", PAPER_SETTINGS["nms"]["iou_threshold"])
+        check_value("proposals.nms: iou_threshold", threshold, Annotated[float, between(0, 1)])
+
+
+@dataclass(frozen=True)
+class _Evaluation:
+    """What a config says of evaluations."""
+
+    split: str
+    stages: bool = True
+    recall: tuple[Annotated[int, at_least(1)], ...] = (100, 300, 1000)
 
 
 class Plan:
@@ -50,20 +77,20 @@ class Plan:
         self._given = _plain(config["schedule"])
         self.schedule = build_schedule(self._given, parts, predictors)
         self.kind = "joint" if self._given.get("type") == "joint" else "alternating"
-        given = _plain(config.get("proposals") or {})
-        _known("proposals", given, (*PAPER_SETTINGS, "batch_size"))
-        self.proposal_batch_size: int | None = given.pop("batch_size", None)
-        self.proposals = {**copy.deepcopy(dict(PAPER_SETTINGS)), **given}
-        evaluation = _plain(config.get("evaluation") or {})
-        _known("evaluation", evaluation, ("split", "stages", "recall"))
-        self.split: str = evaluation.get("split", splits[0])
+        given = {} if config.get("proposals") is None else config["proposals"]
+        check_value("proposals", given, Mapping)
+        given = {**copy.deepcopy(dict(PAPER_SETTINGS)), **_plain(given)}
+        self.proposal_batch_size = read_fields(_Proposals, given, "proposals").batch_size
+        self.proposals = {key: given[key] for key in given if key != "batch_size"}
+        given = {} if config.get("evaluation") is None else config["evaluation"]
+        check_value("evaluation", given, Mapping)
+        evaluation = read_fields(_Evaluation, {"split": splits[0], **given}, "evaluation")
+        self.split = evaluation.split
         if self.split not in splits:
             words = " or ".join(map(repr, splits))
             raise LossweaveError(f"evaluation: split={self.split!r} should be {words}")
-        self.evaluate_stages = bool(evaluation.get("stages", True))
-        self.recall: tuple[int, ...] = tuple(evaluation.get("recall") or ())
-        if "recall" not in evaluation:
-            self.recall = (100, 300, 1000)
+        self.evaluate_stages = evaluation.stages
+        self.recall = evaluation.recall
 
     def options(self) -> dict[str, Any]:
         """What the record keeps of them."""
@@ -76,12 +103,6 @@ class Plan:
                 "recall": list(self.recall),
             },
         }
-
-
-def _known(where: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
-    for key in given:
-        if key not in known:
-            raise LossweaveError(f"{where}: unknown key {key!r}; there are {', '.join(known)}")
 
 
 def _plain(value: Any) -> Any:

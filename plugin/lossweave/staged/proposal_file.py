@@ -30,6 +30,7 @@ from torch import Tensor
 
 from lossweave.errors import LossweaveError
 from lossweave.staged.freezing import digest
+from lossweave.utils.described import described
 
 __all__ = ["PAPER_SETTINGS", "VERSION", "ProposalFile", "checksum_of", "fingerprint"]
 
@@ -50,7 +51,7 @@ def fingerprint(weights: Mapping[str, Tensor], settings: Any) -> str:
 
     Args:
         weights: a state dict.
-        settings: anything that JSON can hold; other objects count by their text.
+        settings: anything that JSON can hold; other objects count by their names.
 
     Example:
         >>> import torch
@@ -58,7 +59,8 @@ def fingerprint(weights: Mapping[str, Tensor], settings: Any) -> str:
         >>> fingerprint(weights, {"nms": 0.7}) == fingerprint(weights, {"nms": 0.5})
         False
     """
-    text = json.dumps([sorted(digest(weights).items()), settings], sort_keys=True, default=str)
+    plain = described(settings)
+    text = json.dumps([sorted(digest(weights).items()), plain], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

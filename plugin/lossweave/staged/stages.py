@@ -6,13 +6,15 @@ Everything that can be wrong with a schedule is found here, before anything is t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
+from typing import Annotated, Any, get_type_hints
 
 from lossweave.combination.terms import HEAD_TERMS
 from lossweave.errors import LossweaveError
+from lossweave.utils.fields import above, at_least, between, check_value
 
-__all__ = ["FRESH", "INITIAL", "PARTS", "Budget", "Schedule", "Stage"]
+__all__ = ["FRESH", "INITIAL", "PARTS", "Budget", "Schedule", "Stage", "listed"]
 
 #: The parts of a two-stage detector, from the image on.
 PARTS = ("backbone", "neck", "rpn_head", "roi_head")
@@ -47,30 +49,19 @@ class Budget:
         80000
     """
 
-    iterations: int
-    batch_size: int | None = None
-    lr: float | None = None
-    drops: tuple[int, ...] = ()
-    factor: float = 0.1
-    warmup: int = 0
-    warmup_factor: float = 0.1
+    iterations: Annotated[int, at_least(1)]
+    batch_size: Annotated[int, at_least(1)] | None = None
+    lr: Annotated[float, above(0)] | None = None
+    drops: tuple[Annotated[int, at_least(1)], ...] = ()
+    factor: Annotated[float, above(0), between(0, 1)] = 0.1
+    warmup: Annotated[int, at_least(0)] = 0
+    warmup_factor: Annotated[float, above(0), between(0, 1)] = 0.1
 
     def __post_init__(self) -> None:
-        drops = (self.drops,) if isinstance(self.drops, int) else tuple(self.drops)
-        object.__setattr__(self, "drops", drops)
-        checks = {
-            "iterations": _whole(self.iterations) and self.iterations >= 1,
-            "batch_size": self.batch_size is None
-            or (_whole(self.batch_size) and self.batch_size >= 1),
-            "lr": self.lr is None or self.lr > 0,
-            "drops": all(_whole(d) and d >= 1 for d in drops) and list(drops) == sorted(set(drops)),
-            "factor": 0 < self.factor <= 1,
-            "warmup": _whole(self.warmup) and self.warmup >= 0,
-            "warmup_factor": 0 < self.warmup_factor <= 1,
-        }
-        for name, right in checks.items():
-            if not right:
-                raise LossweaveError(f"budget: {name}={getattr(self, name)!r} is out of range")
+        object.__setattr__(self, "drops", listed(self.drops))
+        _check_fields(self, "budget")
+        if list(self.drops) != sorted(set(self.drops)):
+            raise LossweaveError(f"budget: drops={self.drops} should rise")
 
     @property
     def images(self) -> int:
@@ -111,13 +102,8 @@ class Stage:
 
     def __post_init__(self) -> None:
         for name in ("trained", "frozen", "terms"):
-            value = getattr(self, name)
-            if isinstance(value, str):
-                object.__setattr__(self, name, (value,))
-            elif value is not None:
-                object.__setattr__(self, name, tuple(value))
-        if isinstance(self.budget, Mapping):
-            object.__setattr__(self, "budget", Budget(**self.budget))
+            object.__setattr__(self, name, listed(getattr(self, name)))
+        _check_fields(self, f"stage {self.name!r}")
 
     @property
     def network(self) -> tuple[str, ...]:
@@ -140,6 +126,24 @@ class Stage:
             if found is not None:
                 return found
         return None
+
+
+def listed(value: Any) -> Any:
+    """A list as a tuple; a name or number in the place of a list is one of one.
+
+    Example:
+        >>> listed("rpn_head"), listed([1, 2]), listed(None)
+        (('rpn_head',), (1, 2), None)
+    """
+    if isinstance(value, (str, int)):
+        return (value,)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _check_fields(given: Any, label: str) -> None:
+    hints = get_type_hints(type(given), include_extras=True)
+    for each in fields(given):
+        check_value(f"{label}: {each.name}", getattr(given, each.name), hints[each.name])
 
 
 class Schedule:
@@ -323,7 +327,3 @@ class Schedule:
         if names.index(source) >= index:
             when = "itself" if source == stage.name else f"the later stage {source!r}"
             raise LossweaveError(f"stage {stage.name!r} takes {what} from {when}")
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

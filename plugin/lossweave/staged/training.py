@@ -18,6 +18,7 @@ import sys
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from lossweave.errors import LossweaveError
 from lossweave.staged.adapter import Adapter
@@ -32,6 +33,7 @@ from lossweave.staged.record import (
 )
 from lossweave.staged.stages import Stage
 from lossweave.staged.weights import StageWeights
+from lossweave.utils.described import described, differences
 from lossweave.utils.distributed import barrier, rank
 from lossweave.utils.provenance import machine, versions
 
@@ -68,10 +70,15 @@ class StagedTraining:
                 "another --work-dir"
             )
         barrier()
-        record = self._open_record()
+        record = self._record()
         if record.finished:
             self._adapter.log(f"{self._work_dir} is finished already")
             return record
+        self._adapter.check()
+        self._work_dir.mkdir(parents=True, exist_ok=True)
+        if rank() == 0:
+            self._adapter.dump_config()
+        self._save(record)
         evaluation = StageEvaluation(self._weights, self._passes, record)
         self._weights.initial()
         outline = " -> ".join(stage.name for stage in self._schedule.stages)
@@ -88,8 +95,10 @@ class StagedTraining:
         self._finish(record, evaluation)
         return record
 
-    def _open_record(self) -> TrainingRecord:
-        adapter, options = self._adapter, self._adapter.plan.options()
+    def _record(self) -> TrainingRecord:
+        """The record of the work directory, or a new one."""
+        adapter = self._adapter
+        options = described({**adapter.plan.options(), "settings": adapter.settings()})
         if (self._work_dir / RECORD_FILE).is_file():
             record = TrainingRecord.load(self._work_dir)
         else:
@@ -104,19 +113,22 @@ class StagedTraining:
                 versions=versions(),
                 date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             )
-        for name in ("schedule", "proposals"):
-            if record.options.get(name) != options[name]:
+        self._refuse_another(record, options)
+        return record
+
+    def _refuse_another(self, record: TrainingRecord, options: dict[str, Any]) -> None:
+        """Refuse to go on with a training of another seed or config."""
+        if record.seed != self._adapter.seed:
+            raise LossweaveError(f"{self._work_dir} holds a training of seed {record.seed}")
+        for name in ("schedule", "proposals", "settings"):
+            what = "config" if name == "settings" else name
+            found = list(differences(record.options.get(name), options[name]))
+            if found:
                 raise LossweaveError(
-                    f"{self._work_dir} holds a training with another {name}; choose another "
+                    f"{self._work_dir} holds a training with another {what}: "
+                    f"{', '.join(found[:3])}{' and more' * (len(found) > 3)}; choose another "
                     "--work-dir"
                 )
-        if record.seed != adapter.seed:
-            raise LossweaveError(f"{self._work_dir} holds a training of seed {record.seed}")
-        self._work_dir.mkdir(parents=True, exist_ok=True)
-        if rank() == 0:
-            adapter.dump_config()
-        self._save(record)
-        return record
 
     def _save(self, record: TrainingRecord) -> None:
         if rank() == 0:

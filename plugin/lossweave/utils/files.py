@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import tempfile
@@ -18,7 +19,8 @@ __all__ = ["replacing", "write_atomically", "write_json"]
 def replacing(path: str | Path) -> Iterator[Path]:
     """A temporary path to write to; what was written takes the place of ``path`` at the end.
 
-    If the block fails, ``path`` is as it was.
+    If the block fails, ``path`` is as it was. What a killed process has left of the same file
+    is removed.
 
     Args:
         path: the file; its folder is made.
@@ -36,8 +38,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(path)
     # A name that nobody can have planted a link under.
-    handle, name = tempfile.mkstemp(prefix=f"{path.name}.", suffix=".tmp", dir=path.parent)
+    prefix = f"{path.name}.{os.getpid()}."
+    handle, name = tempfile.mkstemp(prefix=prefix, suffix=".tmp", dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -48,6 +52,23 @@ def replacing(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _remove_leftovers(path: Path) -> None:
+    for left in path.parent.glob(f"{glob.escape(path.name)}.*.tmp"):
+        pid = left.name.removeprefix(f"{path.name}.").split(".")[0]
+        if pid.isdecimal() and not _lives(int(pid)):
+            left.unlink(missing_ok=True)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True
 
 
 def _umask() -> int:

@@ -424,8 +424,8 @@ def test_the_stock_tool_runs_it(make, tmp_path: Path, monkeypatch) -> None:
     [
         (dict(schedule__type="stages", schedule__stages=[]), "at least one stage"),
         (dict(schedule__step4="caffe"), "step4='caffe' should be one of"),
-        (dict(schedule__rpn__iters=3), "unknown key 'iters'; did you mean 'iterations'"),
-        (dict(proposals__nms_thr=0.7), "unknown key 'nms_thr'"),
+        (dict(schedule__rpn__iters=3), "no field 'iters'; did you mean 'iterations'"),
+        (dict(proposals__nms_thr=0.7), "no field 'nms_thr'"),
         (dict(evaluation__split="dev"), "split='dev'"),
         (dict(model__type="CascadeRCNNX"), "'CascadeRCNNX' is no FasterRCNN"),
         (dict(model__roi_head=None), "no model.roi_head"),

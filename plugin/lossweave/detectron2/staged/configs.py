@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from detectron2.config import CfgNode, LazyCall
 from detectron2.solver import WarmupParamScheduler
@@ -18,8 +17,11 @@ from lossweave.detectron2.staged.proposals import FixedProposals
 from lossweave.errors import LossweaveError
 from lossweave.staged.plan import OWN_KEYS, Plan
 from lossweave.staged.stages import Budget, Stage
+from lossweave.utils.described import described as plain
+from lossweave.utils.fields import between, check_value
 
 __all__ = [
+    "deciding_of",
     "described",
     "detector_of",
     "evaluation_config",
@@ -30,6 +32,8 @@ __all__ = [
     "training_seed",
 ]
 
+#: What of a data loader changes its speed alone, and what a seed of its own decides.
+_LOADING = ("num_workers", "persistent_workers", "pin_memory", "prefetch_factor", "seed")
 _PARTS = ("backbone", "rpn_head", "roi_head")
 
 
@@ -45,7 +49,11 @@ def plan_of(cfg: DictConfig) -> Plan:
         LossweaveError: it is wrong, or the config has nothing to evaluate with.
     """
     given = {
-        key: OmegaConf.to_container(cfg[key], resolve=True) for key in OWN_KEYS if cfg.get(key)
+        key: OmegaConf.to_container(cfg[key], resolve=True)
+        if OmegaConf.is_config(cfg[key])
+        else cfg[key]
+        for key in OWN_KEYS
+        if cfg.get(key) is not None
     }
     plan = Plan(given, _PARTS, ("test",), ("roi_head.box_predictor",))
     if plan.proposals["nms"].get("type", "nms") != "nms":
@@ -59,8 +67,33 @@ def plan_of(cfg: DictConfig) -> Plan:
 
 
 def training_seed(cfg: DictConfig) -> int:
-    """The seed of a config; a negative one counts as 0."""
-    return max(0, int(cfg.train.get("seed", 0) or 0))
+    """The seed of a config; a negative one counts as 0.
+
+    Raises:
+        LossweaveError: it is no number.
+    """
+    seed = cfg.train.get("seed")
+    check_value("train.seed", seed, Annotated[int, between(-(2**32), 2**32 - 1)] | None)
+    return max(0, seed or 0)
+
+
+def deciding_of(cfg: DictConfig, split: str) -> dict[str, Any]:
+    """What of a config decides a training's numbers, beside its plan and its seed.
+
+    Args:
+        cfg: the whole training's.
+        split: the data that it is evaluated on.
+    """
+    train, evaluated = (described(cfg.dataloader[each]) for each in ("train", split))
+    return {
+        "model": described(cfg.model),
+        "dataloader": {
+            "train": {k: v for k, v in train.items() if k not in _LOADING},
+            split: {k: evaluated.get(k) for k in ("dataset", "mapper")},
+        },
+        "optimizer": described(cfg.optimizer),
+        "train": {key: described(cfg.train.get(key)) for key in ("init_checkpoint", "amp")},
+    }
 
 
 def detector_of(cfg: DictConfig) -> Any:
@@ -145,19 +178,12 @@ def described(value: Any) -> Any:
     """A config in plain values, functions and classes by their names.
 
     Example:
-        >>> described({"_target_": dict, "size": (1, 2)})
-        {'_target_': 'builtins.dict', 'size': [1, 2]}
+        >>> described(OmegaConf.create({"size": [1, 2]}))
+        {'size': [1, 2]}
     """
     if OmegaConf.is_config(value):
         value = OmegaConf.to_container(value, resolve=True)
-    if isinstance(value, Mapping):
-        return {str(k): described(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [described(v) for v in value]
-    if value is None or isinstance(value, (str, int, float, bool)):
-        return value
-    named = value if hasattr(value, "__qualname__") else type(value)
-    return f"{named.__module__}.{named.__qualname__}"
+    return plain(value)
 
 
 # ------------------------------------------------------------------------------- pieces

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from detectron2.config import instantiate
 from detectron2.data import DatasetFromList, MapDataset
 from detectron2.data.build import trivial_batch_collator
 from detectron2.structures import BoxMode
+from omegaconf import DictConfig
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -18,7 +20,7 @@ from lossweave.errors import LossweaveError
 from lossweave.staged.proposal_file import ProposalFile
 from lossweave.staged.proposal_writer import PassWriters
 
-__all__ = ["FixedProposals", "ground_truth_of", "proposal_pass"]
+__all__ = ["FixedProposals", "entries_of", "ground_truth_of", "proposal_pass"]
 
 
 class FixedProposals:
@@ -111,6 +113,18 @@ def proposal_pass(
 def _arrays(result: Any) -> tuple[np.ndarray, np.ndarray]:
     boxes, scores = result.proposal_boxes.tensor, result.objectness_logits
     return boxes.cpu().numpy(), scores.cpu().numpy()
+
+
+def entries_of(cfg: DictConfig, split: str) -> list[dict[str, Any]]:
+    """The data set dicts of a LazyConfig's split.
+
+    Raises:
+        LossweaveError: they are no list.
+    """
+    entries = instantiate(cfg.dataloader[split].dataset)
+    if not isinstance(entries, list):
+        raise LossweaveError(f"dataloader.{split}.dataset should be a list of data set dicts")
+    return entries
 
 
 def ground_truth_of(entries: list[dict[str, Any]]) -> dict[str, np.ndarray]:

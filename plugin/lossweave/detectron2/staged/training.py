@@ -7,6 +7,7 @@ stopped, to the same weights bit for bit. The final detector is an ordinary chec
 
 from __future__ import annotations
 
+import copy
 import logging
 import random
 from pathlib import Path
@@ -19,7 +20,9 @@ from detectron2.config import LazyConfig, instantiate
 from detectron2.engine import create_ddp_model
 
 from lossweave.detectron2.lazy import evaluate_lazy, train_lazy
+from lossweave.detectron2.staged.checks import check_data, check_losses
 from lossweave.detectron2.staged.configs import (
+    deciding_of,
     described,
     detector_of,
     evaluation_config,
@@ -30,8 +33,9 @@ from lossweave.detectron2.staged.configs import (
 )
 from lossweave.detectron2.staged.hooks import FrozenHook, StageClockHook, StageRecordHook
 from lossweave.detectron2.staged.network import MODULES, check_detector, rpn_settings
-from lossweave.detectron2.staged.proposals import ground_truth_of, proposal_pass
+from lossweave.detectron2.staged.proposals import entries_of, ground_truth_of, proposal_pass
 from lossweave.errors import LossweaveError
+from lossweave.host.checkpoints import newest_whole
 from lossweave.staged.adapter import Adapter, State, Targets
 from lossweave.staged.proposal_file import ProposalFile
 from lossweave.staged.record import StageRecord, TrainingRecord
@@ -78,14 +82,21 @@ class StagedAdapter(Adapter):
     def __init__(self, cfg: Any, config: str = "") -> None:
         if world_size() > 1:
             raise LossweaveError("training in stages under Detectron2 takes one process")
-        self.cfg = cfg
-        self.plan = plan_of(cfg)
+        self.cfg = copy.deepcopy(cfg)  # whatever is done to that one, here nothing changes
+        self.plan = plan_of(self.cfg)
         self.work_dir = Path(cfg.train.output_dir)
-        self.seed = training_seed(cfg)
+        self.seed = training_seed(self.cfg)
         self._config = config
         self._test: dict[str, Any] | None = None
 
     # docstrings of what follows are the protocol's
+
+    def check(self) -> None:
+        check_data(self.cfg, self.plan)
+        check_losses(self.cfg, self.plan.schedule)
+
+    def settings(self) -> dict[str, Any]:
+        return deciding_of(self.cfg, self.plan.split)
 
     def config_name(self) -> str:
         return self._config
@@ -120,7 +131,7 @@ class StagedAdapter(Adapter):
         seen = StageRecordHook(
             record, cfg.dataloader.train.total_batch_size, int(cfg.train.log_period)
         )
-        begun = (start.parent / "last_checkpoint").is_file()
+        begun = newest_whole(start.parent, self.log)
         trainer = train_lazy(
             cfg,
             "auto" if begun else None,
@@ -143,7 +154,7 @@ class StagedAdapter(Adapter):
         model.load_state_dict(weights, strict=False)
         return proposal_pass(
             model,
-            self._entries(split),
+            entries_of(self.cfg, split),
             instantiate(test.mapper),
             targets,
             key,
@@ -153,7 +164,7 @@ class StagedAdapter(Adapter):
         )
 
     def ground_truth(self, split: str) -> dict[str, np.ndarray]:
-        return ground_truth_of(self._entries(split))
+        return ground_truth_of(entries_of(self.cfg, split))
 
     def test_settings(self) -> dict[str, Any]:
         if self._test is None:
@@ -171,12 +182,6 @@ class StagedAdapter(Adapter):
         found = evaluate_lazy(cfg, create_ddp_model(model.eval()))
         boxes = found.get("bbox", {})
         return {name: float(boxes[name]) / 100 for name in ("AP", "AP50") if name in boxes}
-
-    def _entries(self, split: str) -> list[dict[str, Any]]:
-        entries = instantiate(self.cfg.dataloader[split].dataset)
-        if not isinstance(entries, list):
-            raise LossweaveError(f"dataloader.{split}.dataset should be a list of data set dicts")
-        return entries
 
 
 def train_stages(cfg: Any, resume: str | None, config: str = "") -> TrainingRecord:

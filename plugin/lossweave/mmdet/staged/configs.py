@@ -6,20 +6,24 @@ import copy
 import itertools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from mmdet.models.detectors import TwoStageDetector
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, init_default_scope
 
 from lossweave.errors import LossweaveError
-from lossweave.mmdet.configs import with_exact_resume
+from lossweave.mmdet.configs import type_name, with_exact_resume, with_safe_files
 from lossweave.mmdet.staged.transforms import UNRECORDED
 from lossweave.staged.plan import OWN_KEYS, Plan
 from lossweave.staged.stages import PARTS, Schedule, Stage
+from lossweave.utils.fields import between, check_value
 
 __all__ = [
+    "deciding_of",
     "evaluation_config",
+    "is_combined",
+    "leaves_of",
     "pipelines_of",
     "plain_config",
     "plan_of",
@@ -27,10 +31,13 @@ __all__ = [
     "schedule_of",
     "stage_config",
     "stage_model",
+    "training_seed",
 ]
 
-_COMBINED = "lossweave.CombinedLossDetector"
 _OWN = ("runner_type", *OWN_KEYS)
+_CONSTRUCTOR = "DefaultOptimWrapperConstructor"
+#: What of a data loader changes its speed alone.
+_LOADING = ("num_workers", "persistent_workers", "pin_memory", "prefetch_factor", "timeout")
 _runs = itertools.count()
 
 
@@ -55,8 +62,36 @@ def schedule_of(cfg: Config) -> Schedule:
     return Plan(_own(cfg), _parts(cfg)).schedule
 
 
+def training_seed(cfg: Config) -> int:
+    """The seed of a config, 0 without one.
+
+    Raises:
+        LossweaveError: it is no seed.
+    """
+    seed = (cfg.get("randomness") or {}).get("seed")
+    check_value("randomness.seed", seed, Annotated[int, between(0, 2**32 - 1)] | None)
+    return seed or 0
+
+
+def deciding_of(cfg: Config, split: str) -> dict[str, Any]:
+    """What of a config decides a training's numbers, beside its plan and its seed.
+
+    Args:
+        cfg: the whole training's.
+        split: the data that it is evaluated on.
+    """
+    train = {k: v for k, v in cfg.train_dataloader.items() if k not in _LOADING}
+    evaluated = (cfg.get(f"{split}_dataloader") or {}).get("dataset")
+    return {
+        "model": cfg.model,
+        "train_dataloader": train,
+        f"{split}_dataloader": {"dataset": evaluated},
+        "optim_wrapper": cfg.optim_wrapper,
+    }
+
+
 def _own(cfg: Config) -> dict[str, Any]:
-    return {key: cfg[key] for key in OWN_KEYS if cfg.get(key)}
+    return {key: cfg[key] for key in OWN_KEYS if cfg.get(key) is not None}
 
 
 def _parts(cfg: Config) -> list[str]:
@@ -68,15 +103,20 @@ def _parts(cfg: Config) -> list[str]:
     return parts
 
 
+def is_combined(model: Mapping[str, Any]) -> bool:
+    """Whether the losses of a config's model are combined."""
+    return type_name(model.get("type")) == "CombinedLossDetector"
+
+
 def _check_detector(cfg: Config) -> None:
     model = cfg.model
-    name = model.base_detector if model.type == _COMBINED else model.type
+    name = model.get("base_detector") if is_combined(model) else model.get("type")
     init_default_scope(cfg.get("default_scope", "mmdet"))
     with MODELS.switch_scope_and_registry(None) as registry:
         base = registry.get(name) if isinstance(name, str) else name
     ours = ("loss", "predict", "extract_feat")
     if (
-        base is None
+        not isinstance(base, type)
         or not issubclass(base, TwoStageDetector)
         or any(getattr(base, step) is not getattr(TwoStageDetector, step) for step in ours)
     ):
@@ -111,7 +151,7 @@ def stage_model(cfg: Config, stage: Stage) -> ConfigDict:
         stage: which.
     """
     model = copy.deepcopy(cfg.model)
-    key = "base_detector" if model.type == _COMBINED else "type"
+    key = "base_detector" if is_combined(model) else "type"
     model[key] = "lossweave.StageDetector"
     for part in ("rpn_head", "roi_head"):
         if part not in stage.network:
@@ -147,8 +187,8 @@ def stage_config(cfg: Config, stage: Stage, proposals: Path | None, seed: int) -
         made.train_dataloader.batch_size = budget.batch_size
     if proposals is not None:
         _insert_proposals(made.train_dataloader.dataset, proposals)
-    constructor = made.optim_wrapper.get("constructor", "DefaultOptimWrapperConstructor")
-    if constructor != "DefaultOptimWrapperConstructor":
+    constructor = type_name(made.optim_wrapper.get("constructor") or _CONSTRUCTOR)
+    if constructor != _CONSTRUCTOR:
         raise LossweaveError(f"stages know no counterpart of the constructor {constructor!r}")
     made.optim_wrapper.constructor = "lossweave.TrainableOptimWrapperConstructor"
     if budget.lr is not None:
@@ -161,15 +201,11 @@ def stage_config(cfg: Config, stage: Stage, proposals: Path | None, seed: int) -
     if checkpoint.get("by_epoch", True):  # a stage has iterations only
         checkpoint.interval = max(1, budget.iterations // 10)
     checkpoint.update(by_epoch=False, save_last=True, save_best=None)
-    checkpoint.setdefault("max_keep_ckpts", 1)
-    custom = [h for h in (made.get("custom_hooks") or []) if h.get("type") != _INTERRUPT]
-    made.custom_hooks = [*custom, dict(type=_INTERRUPT)]
+    checkpoint.setdefault("max_keep_ckpts", 2)  # one to go back to
+    with_safe_files(made)
     made.setdefault("log_processor", {})
     made.log_processor.by_epoch = False
     return made
-
-
-_INTERRUPT = "lossweave.SaveOnInterruptHook"
 
 
 def evaluation_config(
@@ -189,13 +225,8 @@ def evaluation_config(
         checkpoint: the network's weights.
         proposals: file of fixed proposals for a network without an RPN.
         folder: for the logs.
-
-    Raises:
-        LossweaveError: the config has no data or evaluator for the split.
     """
     made = plain_config(cfg, folder, f"{folder.name}_{split}")
-    if not (made.get(f"{split}_dataloader") and made.get(f"{split}_evaluator")):
-        raise LossweaveError(f"evaluation: the config has no {split}_dataloader and evaluator")
     made[f"{split}_cfg"] = made.get(f"{split}_cfg") or {}
     made.model = copy.deepcopy(cfg.model) if stage is None else stage_model(cfg, stage)
     made.load_from = str(checkpoint)
@@ -230,13 +261,11 @@ def proposal_loader(cfg: Config, split: str, batch_size: int | None = None) -> C
     if split == "train":
         # Proposals of one image, made once: neither augmented nor repeated.
         loader.dataset = _unrepeated(loader.dataset)
-        pipeline = _leaves(copy.deepcopy(evaluated.dataset))[0].pipeline
-        for leaf in _leaves(loader.dataset):
+        pipeline = leaves_of(copy.deepcopy(evaluated.dataset))[0].pipeline
+        for leaf in leaves_of(loader.dataset):
             leaf.pipeline = copy.deepcopy(pipeline)
-    for leaf in _leaves(loader.dataset):
-        leaf.pipeline = [
-            t for t in leaf.pipeline if t["type"].split(".")[-1] not in ("LoadAnnotations",)
-        ]
+    for leaf in leaves_of(loader.dataset):
+        leaf.pipeline = [t for t in leaf.pipeline if type_name(t["type"]) != "LoadAnnotations"]
     loader.sampler = dict(type="DefaultSampler", shuffle=False)
     loader.batch_sampler = dict(type="lossweave.SeededBatchSampler")
     loader.batch_size = batch_size or evaluated.get("batch_size", 1)
@@ -272,7 +301,7 @@ def _check_pipelines(cfg: Config, schedule: Schedule) -> None:
         return
     for pipeline in pipelines_of(cfg.train_dataloader.dataset):
         for transform in pipeline:
-            name = str(transform["type"]).split(".")[-1]
+            name = type_name(transform["type"])
             if name in UNRECORDED:
                 raise LossweaveError(
                     f"fixed proposals cannot follow {name}, which does not record how it moves "
@@ -286,7 +315,7 @@ def _insert_proposals(dataset: Any, file: Path) -> None:
     done = False
     for pipeline in pipelines_of(dataset):
         for place, present in enumerate(pipeline):
-            if str(present["type"]).split(".")[-1].startswith("Pack"):
+            if type_name(present["type"]).startswith("Pack"):
                 pipeline.insert(place, dict(transform))
                 done = True
                 break
@@ -300,9 +329,10 @@ def _children(dataset: Any) -> list[Any]:
     return list(dataset.get("datasets") or [])
 
 
-def _leaves(dataset: Any) -> list[Any]:
+def leaves_of(dataset: Any) -> list[Any]:
+    """The data sets themselves in the config of one, wrapped or not."""
     children = _children(dataset)
-    return [leaf for child in children for leaf in _leaves(child)] if children else [dataset]
+    return [leaf for child in children for leaf in leaves_of(child)] if children else [dataset]
 
 
 def pipelines_of(dataset: Any) -> list[Any]:

@@ -23,10 +23,13 @@ from mmengine.dist import init_dist, is_distributed
 from mmengine.logging import MMLogger, print_log
 from mmengine.model import is_model_wrapper
 from mmengine.registry import MODELS, init_default_scope
-from mmengine.runner import Runner, find_latest_checkpoint, load_checkpoint, set_random_seed
+from mmengine.runner import Runner, load_checkpoint, set_random_seed
 
 from lossweave.errors import LossweaveError
+from lossweave.host.checkpoints import newest_whole
+from lossweave.mmdet.staged.checks import check_data, check_losses
 from lossweave.mmdet.staged.configs import (
+    deciding_of,
     evaluation_config,
     pipelines_of,
     plain_config,
@@ -34,6 +37,7 @@ from lossweave.mmdet.staged.configs import (
     proposal_loader,
     stage_config,
     stage_model,
+    training_seed,
 )
 from lossweave.mmdet.staged.hooks import StageClockHook, StageRecordHook
 from lossweave.mmdet.staged.proposals import ground_truth_of, proposal_pass
@@ -43,6 +47,7 @@ from lossweave.staged.proposal_file import ProposalFile
 from lossweave.staged.record import StageRecord, TrainingRecord
 from lossweave.staged.stages import Stage
 from lossweave.staged.training import StagedTraining
+from lossweave.utils.described import described
 
 __all__ = ["StagedAdapter", "StagedRunner"]
 
@@ -69,12 +74,19 @@ class StagedAdapter(Adapter):
 
     def __init__(self, cfg: Config) -> None:
         init_default_scope(cfg.get("default_scope", "mmdet"))
-        self.cfg = cfg
-        self.plan = plan_of(cfg)
+        self.cfg = copy.deepcopy(cfg)  # whatever is done to that one, here nothing changes
+        self.plan = plan_of(self.cfg)
         self.work_dir = Path(cfg.work_dir)
-        self.seed = int((cfg.get("randomness") or {}).get("seed") or 0)
+        self.seed = training_seed(self.cfg)
 
     # docstrings of what follows are the protocol's
+
+    def check(self) -> None:
+        check_data(self.cfg, self.plan)
+        check_losses(self.cfg, self.plan.schedule)
+
+    def settings(self) -> dict[str, Any]:
+        return described(deciding_of(self.cfg, self.plan.split))
 
     def config_name(self) -> str:
         if not self.cfg.filename:
@@ -103,10 +115,8 @@ class StagedAdapter(Adapter):
         self, stage: Stage, start: Path, proposals: Path | None, seed: int, record: StageRecord
     ) -> tuple[State, dict[str, Any]]:
         cfg = stage_config(self.cfg, stage, proposals, seed)
-        if find_latest_checkpoint(cfg.work_dir) is not None:
-            cfg.resume = True
-        else:
-            cfg.load_from = str(start)
+        begun = newest_whole(cfg.work_dir, self.log)
+        cfg.resume, cfg.load_from = begun is not None, str(begun or start)
         runner = Runner.from_cfg(cfg)
         hook = StageRecordHook(record)
         runner.register_hook(hook)
@@ -126,7 +136,7 @@ class StagedAdapter(Adapter):
 
     def proposers(self, split: str) -> Any:
         return {
-            "model": self.cfg.model.to_dict(),
+            "model": described(self.cfg.model),
             "pipelines": pipelines_of(proposal_loader(self.cfg, split).dataset),
         }
 
