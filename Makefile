@@ -18,7 +18,7 @@ CLASSIC_PYTHON ?= $(shell for p in python3.11 python3.10 python3; do \
 	$$p -c 'import sys, venv; sys.exit(not (3, 10) <= sys.version_info < (3, 12))' 2>/dev/null \
 	&& echo $$p && break; done)
 
-.PHONY: help env demo compare alternating turns short-runs simulate test lint docs bench clean
+.PHONY: help env demo compare alternating turns short-runs results simulate test lint docs bench clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -85,6 +85,9 @@ short-runs: env  ## every combiner of gradients for 100 iterations on three dete
 
 simulate: env  ## two losses that share parameters, every combiner on them; pictures and a page
 	$(PY) tools/simulate.py
+
+results: env  ## every report and plot of docs/results, made from its ledger
+	$(PY) tools/results.py
 
 bench: env  ## the cost of every combiner beside the stock training step
 	$(PY) tools/benchmark.py

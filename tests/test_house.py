@@ -37,26 +37,15 @@ ARROWS = {
 }  # fmt: skip
 
 #: Arrows that run up, each with the reason why.
-ARROWS_UP = {
-    ("studies", "cli"): "being rebuilt: a study's process starts the command line",
-}
+ARROWS_UP: dict[tuple[str, str], str] = {}
 
 #: Rooms whose files import each other in circles, each with the reason why.
-CIRCLES = {"studies": "being rebuilt"}
+CIRCLES: dict[str, str] = {}
 
 #: What is larger than it should be, each with the reason why.
 LARGE = {
     "combination/combination.py": "being rebuilt",
     "combination/combination.py:LossCombination": "being rebuilt",
-    "studies/alternating_vs_joint/study.py": "being rebuilt",
-    "studies/benchmark/boundaries.py": "being rebuilt",
-    "studies/benchmark/boundaries.py:run_boundaries": "being rebuilt",
-    "studies/benchmark/study.py": "being rebuilt",
-    "studies/demo/sheet.py:draw_sheet": "being rebuilt",
-    "studies/options.py": "being rebuilt",
-    "studies/options.py:benchmark": "being rebuilt",
-    "studies/turns/report.py:turns_markdown": "being rebuilt",
-    "studies/turns/study.py": "being rebuilt",
     "utils/fields.py": "one checker: what a field may hold, and every way to ask it, in one place",
 }
 

@@ -7,9 +7,18 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from lossweave.errors import LossweaveError
+from lossweave.studies.ledger.book import LedgerOptions
 from lossweave.studies.runs.demo_data import DEFAULT_CONFIG
 
-__all__ = ["add_processes", "add_trainings", "command_line", "tool_parser", "trainings_of"]
+__all__ = [
+    "add_ledger",
+    "add_processes",
+    "add_trainings",
+    "command_line",
+    "ledger_of",
+    "tool_parser",
+    "trainings_of",
+]
 
 
 class _Parser(argparse.ArgumentParser):
@@ -45,6 +54,32 @@ def add_processes(parser: argparse.ArgumentParser, work_dir: str) -> None:
     parser.add_argument(
         "--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="the same for all"
     )
+
+
+def add_ledger(parser: argparse.ArgumentParser) -> None:
+    """Where a study's results are, and what of them counts."""
+    group = parser.add_argument_group("the ledger of results")
+    group.add_argument(
+        "--ledger",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="results are read from all of these and added to the first (WORK_DIR/ledger.jsonl); "
+        "what they hold is not trained again",
+    )
+    group.add_argument(
+        "--here",
+        action="store_true",
+        help="train anew what is there from other code or another machine only",
+    )
+    group.add_argument(
+        "--plan", action="store_true", help="list what is lacking, and train nothing"
+    )
+
+
+def ledger_of(args: argparse.Namespace) -> LedgerOptions:
+    """What the options of :func:`add_ledger` mean."""
+    return LedgerOptions(tuple(args.ledger), args.here, args.plan)
 
 
 def trainings_of(

@@ -12,7 +12,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-__all__ = ["replacing", "write_atomically", "write_json"]
+__all__ = ["finite", "replacing", "write_atomically", "write_json"]
 
 
 @contextmanager
@@ -96,12 +96,18 @@ def write_json(path: Path, content: Any) -> None:
 
     A number that is not finite becomes null.
     """
-    write_atomically(path, json.dumps(_finite(content), indent=1, allow_nan=False).encode())
+    write_atomically(path, json.dumps(finite(content), indent=1, allow_nan=False).encode())
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Plain values for JSON: a number that is not finite becomes None, a tuple a list.
+
+    Example:
+        >>> finite({"a": (1.5, float("nan"))})
+        {'a': [1.5, None]}
+    """
     if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
+        return {str(key): finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not isfinite(value) else value

@@ -50,6 +50,7 @@ def write_study(
             :func:`~lossweave.utils.provenance.provenance` has it.
     """
     folder = Path(study.work_dir)
+    folder.mkdir(parents=True, exist_ok=True)
     results = dict(findings=asdict(found), runs=[_as_dict(run) for run in runs])
     write_json(folder / "alternating_vs_joint.json", {**facts, **results})
     plot_stages(runs, folder / "stages.png")

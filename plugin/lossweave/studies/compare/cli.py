@@ -4,7 +4,13 @@ from collections.abc import Sequence
 
 from lossweave.studies.compare.findings import Comparison
 from lossweave.studies.compare.study import run_comparison
-from lossweave.studies.options import add_trainings, tool_parser, trainings_of
+from lossweave.studies.options import (
+    add_ledger,
+    add_trainings,
+    ledger_of,
+    tool_parser,
+    trainings_of,
+)
 from lossweave.studies.runs.method import Method
 
 __all__ = ["compare"]
@@ -14,8 +20,10 @@ Train several methods with several seeds each and compare them with the best of 
 
 A method is a combiner's name, or a name and its options in quotes. The sums among the methods
 are the sweep over the sum's weights: the best on the validation split is the tuned sum, and the
-differences to it, paired by seed, are measured on the test split. Finished trainings are kept,
-so seeds and methods can be added by calling again with more of them.
+differences to it, paired by seed, are measured on the test split. Every result is a line of a
+ledger, and only what it lacks is trained: seeds and methods can be added by calling again with
+more of them, also on another machine. Results of other code or of another machine count as
+trained, but make no pair, and the report says which they are; --here trains them anew.
 
 With --rates every method, the sums included, is first trained at each of these learning rates
 with the first seed; its further seeds are trained at the rate with the best AP on the validation
@@ -26,6 +34,7 @@ _EXAMPLES = """\
 what is written, in work_dirs/compare:
   comparison.md             table and verdict, with scores.png
   comparison.json           every number, commands, versions, machine
+  ledger.jsonl              a line a training; tools/results.py makes the report anew from it
   <method>_seed<n>/         a training: its checkpoints, logs and score.json
   <method>_seed<n>_lr<x>/   the same with --rates
 
@@ -36,6 +45,8 @@ examples:
       a rate for each, from three: 20 trainings; about 40 minutes on 2 CPU cores
   python tools/compare.py --methods Sum "Sum weights=[1,2]" "Sum weights=[1,4]" FAMO DWA
   python tools/compare.py --seeds 0 1 2 3 4 --jobs 2 --methods Sum "DWA period=50"
+  python tools/compare.py --plan --ledger mine.jsonl theirs.jsonl --methods Sum DWA
+      what these two ledgers lack together, and the time that it may take
 """
 
 
@@ -57,11 +68,13 @@ def compare(arguments: Sequence[str] | None = None) -> None:
         "(the config's for all)",
     )
     add_trainings(parser, Comparison.work_dir)
+    add_ledger(parser)
     args = parser.parse_args(arguments)
     run_comparison(
         Comparison(
             methods=tuple(Method.parse(text) for text in args.methods),
             rates=tuple(args.rates),
+            ledger=ledger_of(args),
             **trainings_of(args, "compare", arguments),
         )
     )

@@ -1,12 +1,13 @@
 """What a comparison asks for, and what its scores say: computed once, for report and record."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from lossweave.studies.compare.rates import at_rates, rate_edges, weights_at_edge
+from lossweave.studies.ledger.book import LedgerOptions
 from lossweave.studies.report.paired import paired_interval
 from lossweave.studies.runs.demo_data import DEFAULT_CONFIG
 from lossweave.studies.runs.method import Method, Score
@@ -28,6 +29,7 @@ class Comparison:
         command: the command that asked for it, for the report.
         rates: learning rates, trained in this order with the first seed; every method's further
             seeds are trained at its best one. Without any, all have the config's.
+        ledger: where results are, and what of them counts.
     """
 
     methods: tuple[Method, ...]
@@ -38,6 +40,7 @@ class Comparison:
     options: tuple[str, ...] = ()
     command: str = "python tools/compare.py"
     rates: tuple[float, ...] = ()
+    ledger: LedgerOptions = field(default_factory=LedgerOptions)
 
 
 @dataclass(frozen=True)
@@ -91,29 +94,40 @@ def summarize(scores: Sequence[Score]) -> tuple[str, list[dict[str, Any]]]:
     """The tuned sum's label, and per method what the seeds say about it.
 
     The tuned sum is the ``Sum`` with the best mean AP on the VALIDATION split; differences to
-    it are on the TEST split, paired by seed.
+    it are on the TEST split, paired by seed. A pair is of one place, that is of the same code
+    and machine; of a seed that has none, ``unpaired`` says so.
     """
-    by_method: dict[str, dict[int, Score]] = {}
+    by_method: dict[str, dict[int, list[Score]]] = {}
     for score in scores:
-        by_method.setdefault(score.method, {})[score.seed] = score
+        by_method.setdefault(score.method, {}).setdefault(score.seed, []).append(score)
     sums = [label for label in by_method if label.split()[0] == "Sum"]
-    tuned = max(sums, key=lambda label: np.mean([s.val for s in by_method[label].values()]))
+    tuned = max(sums, key=lambda label: np.mean([s[0].val for s in by_method[label].values()]))
+    reference = by_method[tuned]
     rows = []
     for label, found in by_method.items():
-        seeds = sorted(set(found) & set(by_method[tuned]))
-        mean, half = paired_interval([found[s].test - by_method[tuned][s].test for s in seeds])
-        tests = [s.test for s in found.values()]
+        pairs = {seed: _pair(found[seed], reference.get(seed, ())) for seed in found}
+        paired = [pair for _, pair in sorted(pairs.items()) if pair]
+        mean, half = paired_interval([one.test - other.test for one, other in paired])
+        # Of several scores of a seed, the one that is paired.
+        chosen = [pair[0] if pair else found[seed][0] for seed, pair in pairs.items()]
+        tests = [s.test for s in chosen]
         rows.append(
             dict(
                 method=label,
-                rate=next(iter(found.values())).rate,
-                seeds=len(found),
-                val=float(np.mean([s.val for s in found.values()])),
+                rate=chosen[0].rate,
+                seeds=len(chosen),
+                val=float(np.mean([s.val for s in chosen])),
                 test=float(np.mean(tests)),
                 sd=float(np.std(tests, ddof=1)) if len(tests) > 1 else float("nan"),
-                test50=float(np.mean([s.test50 for s in found.values()])),
+                test50=float(np.mean([s.test50 for s in chosen])),
                 difference=mean,
                 half_width=half,
+                unpaired=sorted(s for s in pairs if pairs[s] is None and s in reference),
             )
         )
     return tuned, rows
+
+
+def _pair(found: Sequence[Score], reference: Sequence[Score]) -> tuple[Score, Score] | None:
+    """The first two of one place."""
+    return next(((a, b) for a in found for b in reference if a.place == b.place), None)

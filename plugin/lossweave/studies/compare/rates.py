@@ -53,7 +53,7 @@ def best_rates(sweep: Sequence[Score]) -> dict[str, float]:
 
 def at_rates(scores: Sequence[Score], chosen: Mapping[str, float]) -> list[Score]:
     """The scores of every method at its chosen rate, i.e. those that are compared."""
-    return [score for score in scores if score.rate == chosen[score.method]]
+    return [score for score in scores if score.rate == chosen.get(score.method)]
 
 
 def rate_edges(sweep: Sequence[Score], chosen: Mapping[str, float]) -> dict[str, str]:

@@ -1,11 +1,12 @@
 """The report of a comparison: table, verdict, the sweep over learning rates, one picture."""
 
 from collections.abc import Mapping, Sequence
-from math import isfinite
+from math import isfinite, isinf, isnan
 from pathlib import Path
 from typing import Any
 
 from lossweave.studies.compare.findings import Comparison, ComparisonFindings
+from lossweave.studies.ledger.facts import places_text
 from lossweave.studies.report.plots import plot_scores
 from lossweave.studies.report.tables import counted, markdown_table, number, text_table
 from lossweave.studies.runs.method import Score
@@ -27,6 +28,7 @@ def write_comparison(
             :func:`~lossweave.utils.provenance.provenance` has it.
     """
     folder = Path(comparison.work_dir)
+    folder.mkdir(parents=True, exist_ok=True)
     plot_scores(found.compared, found.tuned, folder / "scores.png")
     record = dict(
         **facts,
@@ -62,6 +64,7 @@ def comparison_text(
             "Every method has a learning rate of its own, chosen with one seed; "
             "its other settings were\nnot tuned."
         )
+    code = f"Code: {facts['code']}. " if "code" in facts else ""
     return f"""# {title}
 
 {verdict(found.tuned, found.rows)}
@@ -73,13 +76,13 @@ the data. The tuned sum is the one with the best mean AP on the validation split
 differences are those of the test split, in COCO's definition. The differences are paired by seed,
 with Student's 95 % interval, which is wide for {counted(count, "seed")} and not corrected for the
 number of methods.
-{fairness}
+{fairness}{_taken_text(found)}
 
 ![AP on the test split, a dot per seed](scores.png)
 
-{_sweep_text(comparison, found) if found.chosen else ""}Command: `{comparison.command}`
+{_sweep_text(comparison, found)}{_places_text(found)}Command: `{comparison.command}`
 
-Date: {facts["date"]}. Machine: {machine_line(facts["machine"])}. Every number is in \
+Date: {facts["date"]}. {code}Machine: {machine_line(facts["machine"])}. Every number is in \
 `comparison.json`.
 """
 
@@ -105,8 +108,14 @@ def verdict(tuned: str, rows: Sequence[Mapping[str, Any]]) -> str:
     )
     if worse:
         text += f" Worse, beyond its interval: {', '.join(worse)}."
-    single = [row["method"] for row in others if not isfinite(row["half_width"])]
-    return f"{text} With one seed, so without an interval: {', '.join(single)}." if single else text
+    single = [row["method"] for row in others if isinf(row["half_width"])]
+    alone = [row["method"] for row in others if isnan(row["difference"])]
+    single = [method for method in single if method not in alone]
+    if single:
+        text += f" With one seed, so without an interval: {', '.join(single)}."
+    if alone:
+        text += f" Without a pair of one code and machine: {', '.join(alone)}."
+    return text
 
 
 def edges_text(comparison: Comparison, found: ComparisonFindings) -> str:
@@ -137,6 +146,8 @@ def edges_text(comparison: Comparison, found: ComparisonFindings) -> str:
 
 
 def _sweep_text(comparison: Comparison, found: ComparisonFindings) -> str:
+    if not found.chosen:
+        return ""
     first = comparison.seeds[0]
     rates = sorted(comparison.rates)
     sweep = {(s.method, s.rate): s for s in found.scores if s.seed == first}
@@ -182,7 +193,47 @@ def _table(found: ComparisonFindings) -> tuple[list[str], list[list[str]]]:
     return header, cells
 
 
+def _taken_text(found: ComparisonFindings) -> str:
+    """Which results were not trained for this comparison."""
+    taken: dict[str, int] = {}
+    for score in found.scores:
+        if source := score.details.get("taken_from"):
+            taken[source] = taken.get(source, 0) + 1
+    return "".join(
+        f"\n{count} of the {len(found.scores)} results are taken from {source}."
+        for source, count in taken.items()
+    )
+
+
+def _places_text(found: ComparisonFindings) -> str:
+    """What was trained where, if that is more than one place, and which pairs are left out."""
+    text = places_text((s.place, f"{s.method}, seed {s.seed}") for s in found.scores)
+    if not text:
+        return ""
+    left_out = [
+        f"{row['method']}, {'seeds' if len(row['unpaired']) > 1 else 'seed'} "
+        + " ".join(map(str, row["unpaired"]))
+        for row in found.rows
+        if row["unpaired"]
+    ]
+    pairs = (
+        f"Left out of the differences, since the tuned sum's result is of another place: "
+        f"{'; '.join(left_out)}."
+        if left_out
+        else "Every difference is of two results of one place."
+    )
+    return f"""## Trained by several states of the code, or on several machines
+
+{text}
+
+{pairs}
+
+"""
+
+
 def _interval(row: Mapping[str, Any]) -> str:
+    if isnan(row["difference"]):
+        return "no pair"
     if not isfinite(row["half_width"]):
         return f"{row['difference']:+.3f} (one seed)"
     return f"{row['difference']:+.3f} ± {row['half_width']:.3f}"

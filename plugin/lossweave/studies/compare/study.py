@@ -12,37 +12,39 @@ from functools import partial
 from itertools import product
 
 from lossweave.errors import LossweaveError
-from lossweave.studies.compare.findings import Comparison, find
+from lossweave.studies.compare.findings import Comparison
 from lossweave.studies.compare.rates import best_rates, check_rates
-from lossweave.studies.compare.report import write_comparison
+from lossweave.studies.compare.results import STUDY, report_comparison
+from lossweave.studies.ledger.book import Book
+from lossweave.studies.ledger.result import Result
 from lossweave.studies.runs.method import Method, Score, Trial
 from lossweave.studies.runs.processes import run_all
+from lossweave.studies.runs.results import filled, score_of, wanted
 from lossweave.studies.runs.training import serial_loading, train_and_test
-from lossweave.utils.provenance import provenance
 
 __all__ = ["run_comparison"]
 
+_Asked = Sequence[tuple[Method, int, float | None]]
+
 
 def run_comparison(comparison: Comparison) -> list[Score]:
-    """Train what is not trained yet, evaluate, and write table, plot and record.
+    """Train what the ledger lacks, evaluate, and write table, plot and record.
 
     Returns:
         One score per method and seed; of the first seed one per rate, where there are rates.
+        With ``ledger.plan`` none: what is lacking is printed, and nothing is trained.
 
     Raises:
         LossweaveError: wrong input, or a training that failed (its log is named).
     """
     _check(comparison)
-    scores, chosen = _train(comparison)
-    found = find(comparison.methods, scores, chosen)
-    facts = provenance(
-        comparison.command,
-        config=comparison.config,
-        seeds=comparison.seeds,
-        options=comparison.options,
-    )
-    write_comparison(comparison, found, facts)
-    return scores
+    book = Book(comparison.ledger, comparison.work_dir)
+    if comparison.ledger.plan:
+        print(_plan_text(comparison, book))
+        return []
+    results, chosen = _train(comparison, book)
+    report_comparison(comparison, results, chosen)
+    return [score_of(result) for result in results]
 
 
 def _check(comparison: Comparison) -> None:
@@ -56,30 +58,48 @@ def _check(comparison: Comparison) -> None:
         check_rates(comparison.rates, comparison.config, comparison.options)
 
 
-def _train(comparison: Comparison) -> tuple[list[Score], dict[str, float]]:
-    """All scores, and by method the learning rate chosen for it."""
-    options = (*serial_loading(comparison.config), *comparison.options)
+def _first(comparison: Comparison) -> _Asked:
+    """What is asked for before any rate is chosen: all of it where there is none to choose."""
+    if comparison.rates:
+        swept = product(comparison.rates, comparison.methods)
+        return [(method, comparison.seeds[0], rate) for rate, method in swept]
+    return [(method, seed, None) for seed, method in product(comparison.seeds, comparison.methods)]
 
-    def run(asked: Sequence[tuple[Method, int, float | None]], what: str) -> list[Score]:
-        work = [
-            partial(
-                train_and_test,
-                Trial(
-                    method, seed, comparison.config, comparison.work_dir,
-                    options, comparison.jobs, rate,
-                ),
-            )
-            for method, seed, rate in asked
-        ]  # fmt: skip
+
+def _train(comparison: Comparison, book: Book) -> tuple[list[Result], dict[str, float]]:
+    """All results, and by method the learning rate chosen for it."""
+
+    def run(asked: _Asked, what: str) -> list[Result]:
+        work = [partial(_obtain, book, one, trial) for one, trial in _wanted(comparison, asked)]
         return run_all(work, comparison.jobs, what)
 
     if not comparison.rates:
-        every = product(comparison.seeds, comparison.methods)
-        return run([(method, seed, None) for seed, method in every], "trainings"), {}
-    first, *others = comparison.seeds
-    every_rate = product(comparison.rates, comparison.methods)
-    sweep = run([(method, first, rate) for rate, method in every_rate], "sweep over rates")
-    chosen = best_rates(sweep)
-    every = product(others, comparison.methods)
+        return run(_first(comparison), "trainings"), {}
+    sweep = run(_first(comparison), "sweep over rates")
+    chosen = best_rates([score_of(result) for result in sweep])
+    every = product(comparison.seeds[1:], comparison.methods)
     rest = run([(method, seed, chosen[method.label]) for seed, method in every], "further seeds")
     return [*sweep, *rest], chosen
+
+
+def _wanted(comparison: Comparison, asked: _Asked) -> list[tuple[Result, Trial]]:
+    """What is wanted of the ledger, and how it is trained."""
+    options = (*serial_loading(comparison.config), *comparison.options)
+    trials = [
+        Trial(method, seed, comparison.config, comparison.work_dir, options, comparison.jobs, rate)
+        for method, seed, rate in asked
+    ]
+    return [(wanted(STUDY, trial, comparison.command), trial) for trial in trials]
+
+
+def _obtain(book: Book, one: Result, trial: Trial) -> Result:
+    return book.obtain(one, lambda asked: filled(asked, train_and_test(trial)))
+
+
+def _plan_text(comparison: Comparison, book: Book) -> str:
+    first = [one for one, _ in _wanted(comparison, _first(comparison))]
+    text = book.plan_text(first)
+    if comparison.rates and len(comparison.seeds) > 1:
+        further = len(comparison.methods) * (len(comparison.seeds) - 1)
+        text += f"\nthen {further} of further seeds, at the rates that these choose"
+    return text

@@ -18,7 +18,7 @@ def paired_interval(differences: Sequence[float], level: float = 0.95) -> tuple[
         level: the interval's coverage.
 
     Returns:
-        The mean, and the half-width (infinite for a single seed).
+        The mean, and the half-width (infinite for a single seed); nan without any seed.
 
     Example:
         >>> mean, half = paired_interval([0.01, 0.02, 0.03])
@@ -27,7 +27,7 @@ def paired_interval(differences: Sequence[float], level: float = 0.95) -> tuple[
     """
     values = np.asarray(differences, dtype=float)
     if len(values) < 2:
-        return float(values.mean()), float("inf")
+        return (float(values.mean()) if len(values) else nan), inf
     quantile = stats.t.ppf(0.5 + level / 2, len(values) - 1)
     return float(values.mean()), float(quantile * values.std(ddof=1) / np.sqrt(len(values)))
 

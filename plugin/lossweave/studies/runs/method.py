@@ -64,6 +64,7 @@ class Score:
         test50: AP at IoU .50 on the test split.
         details: commands, weights, seconds per iteration.
         rate: the learning rate that the study asked for; None where it is the config's.
+        place: which code trained on what machine. Scores of two places are no pair.
     """
 
     method: str
@@ -73,6 +74,7 @@ class Score:
     test50: float
     details: dict[str, Any] = field(default_factory=dict)
     rate: float | None = None
+    place: str = ""
 
 
 @dataclass(frozen=True)

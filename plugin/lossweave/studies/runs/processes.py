@@ -14,7 +14,7 @@ from tqdm import tqdm
 from lossweave.errors import EXIT_DIVERGED, LossweaveError, NonFiniteLossError
 from lossweave.host.paths import tools_root
 
-__all__ = ["call", "last_line", "run_all"]
+__all__ = ["call", "last_line", "run_all", "threads_for"]
 
 _Result = TypeVar("_Result")
 #: Seconds between glances at what runs.
@@ -81,7 +81,7 @@ def call(words: Sequence[str], log: Path, jobs: int = 1) -> None:
         NonFiniteLossError: it diverged, as its exit status says.
         LossweaveError: it failed otherwise; the log and its last line are named.
     """
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    threads = threads_for(jobs)
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": str(threads),
@@ -98,6 +98,11 @@ def call(words: Sequence[str], log: Path, jobs: int = 1) -> None:
     if done.returncode:
         kind = NonFiniteLossError if done.returncode == EXIT_DIVERGED else LossweaveError
         raise kind(f"a training failed, see {log}: {last_line(log)[:200]}")
+
+
+def threads_for(jobs: int) -> int:
+    """torch's threads in a process where so many share the cores."""
+    return max(1, (os.cpu_count() or 1) // jobs)
 
 
 def last_line(log: Path) -> str:

@@ -8,6 +8,7 @@ import argparse
 import json
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from mmengine.config import DictAction
 from lossweave.errors import LossweaveError, NonFiniteLossError
 from lossweave.host.paths import resolve_config
 from lossweave.mmdet.configs import load_config
+from lossweave.studies.ledger.identity import code_of_today, machine_of_today, without_harmless
 from lossweave.studies.runs.method import AP, AP50, Score, Trial
-from lossweave.studies.runs.processes import call, last_line
+from lossweave.studies.runs.processes import call, last_line, threads_for
 from lossweave.studies.runs.record import read_run
 from lossweave.utils.files import write_json
+from lossweave.utils.provenance import versions
 
 __all__ = [
     "parsed_options",
@@ -29,10 +32,6 @@ __all__ = [
     "serial_loading",
     "train_and_test",
 ]
-
-#: Options that change nothing about what is learned.
-_HARMLESS = ("default_hooks.", "log_processor.", "randomness.seed=")
-_LOADING = (".num_workers", ".persistent_workers")
 
 
 def train_and_test(trial: Trial) -> Score:
@@ -69,7 +68,7 @@ def train_and_test(trial: Trial) -> Score:
         if trial.rate is None:
             raise
         # In a sweep over rates a loss that stops being finite is a finding, not a mistake.
-        details = dict(command=command, diverged=last_line(log))
+        details = dict(command=command, diverged=last_line(log), **_origin(trial))
         score = Score(method.label, seed, 0.0, 0.0, 0.0, details, trial.rate)
         write_json(finished, score.__dict__)
         return score
@@ -88,11 +87,20 @@ def train_and_test(trial: Trial) -> Score:
             command=command,
             seconds_per_iteration=run.seconds_per_iteration,
             weights={name: term.weight.last for name, term in run.terms.items()},
+            losses={name: term.value.last for name, term in run.terms.items()},
+            seconds=run.iterations * run.seconds_per_iteration,
+            **_origin(trial),
         ),
         rate=trial.rate,
     )
     write_json(finished, score.__dict__)
     return score
+
+
+def _origin(trial: Trial) -> dict[str, Any]:
+    """Which code trained it on what, for whoever finds the score in its folder."""
+    on = machine_of_today(threads_for(trial.jobs))
+    return dict(code=asdict(code_of_today()), machine=asdict(on), versions=versions())
 
 
 def read_test_metrics(folder: Path) -> dict[str, float]:
@@ -163,17 +171,9 @@ def _refuse_other(folder: Path, score: Score, options: Sequence[str]) -> None:
     words = shlex.split(score.details.get("command", ""))
     if "--cfg-options" not in words:
         return
-    before = _settings(words[words.index("--cfg-options") + 1 :])
-    if before != _settings(options):
+    before = set(without_harmless(words[words.index("--cfg-options") + 1 :]))
+    if before != set(without_harmless(options)):
         raise LossweaveError(
             f"{folder} holds a finished training with other --cfg-options "
             f"({' '.join(sorted(before)) or 'none'}); choose another --work-dir"
         )
-
-
-def _settings(options: Sequence[str]) -> set[str]:
-    return {
-        option
-        for option in options
-        if not option.startswith(_HARMLESS) and not option.partition("=")[0].endswith(_LOADING)
-    }

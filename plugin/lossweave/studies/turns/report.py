@@ -28,6 +28,7 @@ def write_turns(
             :func:`~lossweave.utils.provenance.provenance` has it.
     """
     folder = Path(turns.work_dir)
+    folder.mkdir(parents=True, exist_ok=True)
     results = dict(answers=asdict(found), outcomes=[_as_dict(outcome) for outcome in outcomes])
     write_json(folder / "turns.json", {**facts, **results})
     labels = {part: method.label for part, method in turns.methods.items()}

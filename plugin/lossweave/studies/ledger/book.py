@@ -1,0 +1,103 @@
+"""A study's ledgers while it runs: what is there, what is lacking, where a result goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from lossweave.studies.ledger.ledger import append, read
+from lossweave.studies.ledger.result import Result
+
+__all__ = ["LEDGER_FILE", "Book", "LedgerOptions"]
+
+#: A ledger's name where none is given.
+LEDGER_FILE = "ledger.jsonl"
+
+
+@dataclass(frozen=True)
+class LedgerOptions:
+    """Where a study's results are.
+
+    Args:
+        paths: ledgers; results are read from all of them and added to the first. Without any,
+            it is ``ledger.jsonl`` in the study's work directory.
+        here: whether only results of this code on this machine count as trained.
+        plan: whether to say what is lacking, and train nothing.
+    """
+
+    paths: tuple[str, ...] = ()
+    here: bool = False
+    plan: bool = False
+
+
+class Book:
+    """The ledgers of one study.
+
+    Args:
+        options: where they are.
+        work_dir: the study's.
+    """
+
+    def __init__(self, options: LedgerOptions, work_dir: str | Path) -> None:
+        self.options = options
+        self.paths = options.paths or (str(Path(work_dir) / LEDGER_FILE),)
+        self.reading = read(*self.paths)
+        for remark in self.reading.remarks:
+            print(remark)
+
+    def found(self, wanted: Result) -> Result | None:
+        """The result of a training: of this code and machine if there is one, else the first.
+
+        Args:
+            wanted: what is asked for, with today's code and machine, without what came of it.
+        """
+        known = self.reading.of(wanted.training)
+        same = [result for result in known if result.place == wanted.place]
+        if same or self.options.here:
+            return same[0] if same else None
+        return known[0] if known else None
+
+    def lacking(self, wanted: Sequence[Result]) -> list[Result]:
+        """Those of the trainings that have to be done."""
+        return [one for one in wanted if self.found(one) is None]
+
+    def obtain(self, wanted: Result, train: Callable[[Result], Result]) -> Result:
+        """The result of a training, which is done and added to the ledger where it is lacking.
+
+        Args:
+            wanted: what is asked for.
+            train: fills in what came of it.
+        """
+        if (known := self.found(wanted)) is not None:
+            return known
+        self.reading = read(*self.paths)  # another process may have been faster
+        if (known := self.found(wanted)) is not None:
+            return known
+        result = train(wanted)
+        append(self.paths[0], result)
+        return result
+
+    def plan_text(self, wanted: Sequence[Result]) -> str:
+        """What is lacking, a line each, with the time that it may take."""
+        lacking = self.lacking(wanted)
+        lines = [f"{len(wanted) - len(lacking)} of {len(wanted)} are in {', '.join(self.paths)}"]
+        total = 0.0
+        for one in lacking:
+            seconds = self._estimate(one)
+            total += seconds or 0.0
+            lines.append(f"lacking: {one.label} ({_minutes(seconds)})")
+        if lacking:
+            lines.append(f"{len(lacking)} trainings, {_minutes(total or None)} one after the other")
+        return "\n".join(lines)
+
+    def _estimate(self, wanted: Result) -> float | None:
+        alike = [r for r in self.reading.results if r.setting == wanted.setting]
+        same = [r for r in alike if r.method == wanted.method] or alike
+        known = [r.seconds["training"] for r in same if r.seconds.get("training")]
+        return median(known) if known else None
+
+
+def _minutes(seconds: float | None) -> str:
+    return "time not known" if seconds is None else f"about {seconds / 60:.1f} minutes"

@@ -1,0 +1,98 @@
+"""Every report of a folder of results, from its ledgers alone."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+from lossweave.errors import LossweaveError
+from lossweave.studies.compare import results as compare
+from lossweave.studies.ledger.book import LEDGER_FILE
+from lossweave.studies.ledger.ledger import read
+from lossweave.studies.ledger.result import Result
+
+__all__ = ["REPORTS", "Report", "remake", "remake_all"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a study's report is made.
+
+    Args:
+        write: from results, into a folder.
+        alike: of a result, what has to be the same in all of them.
+    """
+
+    write: Callable[[Sequence[Result], str], None]
+    alike: Callable[[Result], Any] = attrgetter("setting")
+
+
+def _compare(results: Sequence[Result], work_dir: str) -> None:
+    compare.report_comparison(compare.comparison_of(results, work_dir), results)
+
+
+#: By the study's name.
+REPORTS = {compare.STUDY: Report(_compare)}
+
+
+def remake(paths: Sequence[str | Path], work_dir: str | Path) -> list[str]:
+    """Make the report of the results in some ledgers.
+
+    Args:
+        paths: the ledgers, read as one.
+        work_dir: where the report goes.
+
+    Returns:
+        What a reader of the ledgers should be told.
+
+    Raises:
+        LossweaveError: a line is no result, or they hold nothing, several studies, or one study
+            of several settings, which are not to be compared.
+    """
+    named = ", ".join(map(str, paths))
+    if missing := [path for path in paths if not Path(path).is_file()]:
+        raise LossweaveError(f"there is no ledger {missing[0]}")
+    reading = read(*paths)
+    if not reading.results:
+        raise LossweaveError(f"{named}: no results")
+    studies = sorted({result.study for result in reading.results})
+    if len(studies) > 1:
+        raise LossweaveError(f"{named}: results of several studies ({', '.join(studies)})")
+    if studies[0] not in REPORTS:
+        raise LossweaveError(f"{named}: no report is known for the study {studies[0]!r}")
+    report = REPORTS[studies[0]]
+    _refuse_several_settings(named, reading.results, report)
+    report.write(reading.results, str(work_dir))
+    return list(reading.remarks)
+
+
+def remake_all(root: str | Path) -> list[str]:
+    """Make every report below a folder anew, each beside its ledger.
+
+    Args:
+        root: its folders with a ``ledger.jsonl`` are the studies.
+
+    Returns:
+        The remarks on all of them.
+
+    Raises:
+        LossweaveError: there is no ledger, or one of them has no report.
+    """
+    ledgers = sorted(Path(root).rglob(LEDGER_FILE))
+    if not ledgers:
+        raise LossweaveError(f"there is no {LEDGER_FILE} below {root}")
+    return [remark for ledger in ledgers for remark in remake([ledger], ledger.parent)]
+
+
+def _refuse_several_settings(named: str, results: Sequence[Result], report: Report) -> None:
+    by_setting: dict[Any, list[Result]] = {}
+    for result in results:
+        by_setting.setdefault(report.alike(result), []).append(result)
+    if len(by_setting) > 1:
+        said = "; ".join(
+            f"{len(found)} of {found[0].config}"
+            f" ({' '.join(found[0].options) or 'no options'}, config {found[0].config_hash})"
+            for found in by_setting.values()
+        )
+        raise LossweaveError(f"{named}: results that are not to be compared: {said}")
