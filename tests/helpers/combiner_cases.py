@@ -4,7 +4,7 @@ What is special about one combiner is said by its own test, in ``CASES``: ``case
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -57,6 +57,7 @@ class Case:
         waits: the host waits for the device in every step, as documented.
         unknown: buffers in which nan stands for what is not known yet.
         forgets: buffers that an update without any term changes.
+        training: arguments that make its state move within a few iterations of a detector.
     """
 
     arguments: Callable[[Sequence[str]], dict[str, Any]] = lambda terms: {}
@@ -72,6 +73,7 @@ class Case:
     waits: bool = False
     unknown: tuple[str, ...] = ()
     forgets: tuple[str, ...] = ()
+    training: Mapping[str, Any] = field(default_factory=dict)
 
 
 def cases() -> dict[str, Case]:

@@ -43,6 +43,7 @@ class GradientCase:
         keeps: it takes ``interval``.
         no_term_worse: arguments with which no term is made worse, to first order; None: there
             are none.
+        training: arguments that make its state move within a few iterations of a detector.
     """
 
     arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -53,6 +54,7 @@ class GradientCase:
     order_tolerance: float | None = 1e-4
     keeps: bool = True
     no_term_worse: Mapping[str, Any] | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
 
 
 def cases() -> dict[str, GradientCase]:

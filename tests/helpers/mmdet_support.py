@@ -6,24 +6,15 @@ from typing import Any
 import torch
 from mmengine.runner import Runner
 
+from helpers.gather import gathered
 from lossweave.combiners import GradientCombiner, combiner_class, combiner_names
 from lossweave.staged import TrainingRecord
-
-#: Constructor arguments that make a combiner's state move within a few iterations.
-ARGUMENTS: dict[str, dict[str, Any]] = {
-    "AutoLoss": {"lr": 0.1, "episode": 2},
-    "DWA": {"period": 1},
-    "MagnitudeMatched": {"updates": 3},
-    "UncertaintyWeighting": {"lr": 0.1},
-    "IMTLL": {"lr": 0.1},
-    "FAMO": {"lr": 0.1},
-    "GradNorm": {"lr": 0.1},
-}
 
 
 def combiner_config(name: str, **more: Any) -> dict[str, Any]:
     """A config of a registered combiner, with arguments suited to a few iterations."""
-    return dict(type=name, **{**ARGUMENTS.get(name, {}), **more})
+    case = gathered().get(name)
+    return dict(type=name, **{**(case.training if case else {}), **more})
 
 
 #: Arguments of an AutoLoss that learns from held-out losses.

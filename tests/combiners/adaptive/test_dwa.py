@@ -16,7 +16,7 @@ from lossweave.progress import Progress
 CASES = {
     "DWA": Case(
         lambda terms: {"temperature": 1.5, "period": 2},
-        absent_as_if_never_there=False, unknown=("newer", "older"),
+        absent_as_if_never_there=False, unknown=("newer", "older"), training={"period": 1},
     ),
     "DWA epoch": Case(
         lambda terms: {"temperature": 0.5},

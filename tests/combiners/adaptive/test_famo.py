@@ -22,6 +22,7 @@ CASES = {
     "FAMO": Case(
         lambda terms: {"lr": 0.1, "min_losses": dict.fromkeys(terms, 0.0)},
         formula=_formula,
+        training={"lr": 0.1},
         value_alone=False,
         drops_negative=True,
         unknown=("previous",),

@@ -10,7 +10,7 @@ from torchjd.scalarization import IMTLL as TorchJDIMTLL
 from lossweave.combiners import IMTLL, build_combiner
 from lossweave.errors import LossweaveError
 
-CASES = {"IMTLL": Case(lambda terms: {"lr": 0.05})}
+CASES = {"IMTLL": Case(lambda terms: {"lr": 0.05}, training={"lr": 0.1})}
 
 
 def _bound(terms: tuple[str, ...] = ("a", "b", "c"), **arguments: Any) -> IMTLL:

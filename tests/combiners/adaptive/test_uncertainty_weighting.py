@@ -10,12 +10,15 @@ from torchjd.scalarization import UW
 from lossweave.combiners import UncertaintyWeighting, build_combiner
 from lossweave.errors import LossweaveError
 
+#: Of a single term s itself is in the value.
 CASES = {
-    "UncertaintyWeighting": Case(
-        lambda terms: {"lr": 0.05, "init": 0.2},
+    name: Case(
+        lambda terms, bounded=bounded: {"lr": 0.05, "init": 0.2, "bounded": bounded},
         alone=0.5 * 2.718281828**-0.2,
-        value_alone=False,  # s itself is in it
+        value_alone=False,
+        training={"lr": 0.1},
     )
+    for name, bounded in (("UncertaintyWeighting", False), ("UncertaintyWeighting bounded", True))
 }
 
 
@@ -102,3 +105,31 @@ def test_it_recovers_from_a_loss_whose_gradient_s_square_overflows() -> None:
 def test_wrong_arguments(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(LossweaveError, match=message):
         build_combiner({"type": "UncertaintyWeighting", **arguments})
+
+
+def test_bounded_equals_its_formula_stepped_by_torch_adam() -> None:
+    own = _bound(lr=0.03, bounded=True)
+    log_var = torch.zeros(3, requires_grad=True)
+    optimizer = torch.optim.Adam([log_var], lr=0.03)
+    for t in range(100):
+        losses = losses_at(t)
+        value, weights = own.combine(losses, here())
+        own.update(losses, here())
+        variable, sigma = losses.clone().requires_grad_(), (log_var / 2).exp()
+        expected = (variable / (2 * sigma**2) + torch.log(1 + sigma**2)).sum()
+        optimizer.zero_grad()
+        expected.backward()
+        optimizer.step()
+        close(value, expected.detach(), rtol=1e-4)
+        assert variable.grad is not None
+        close(weights, variable.grad, rtol=1e-4)
+    close(own.log_var, log_var.detach(), rtol=1e-3)
+
+
+def test_bounded_is_never_negative_and_has_the_optimum_that_is_documented() -> None:
+    own, losses = _bound(lr=0.05, bounded=True), torch.tensor([1e-3, 2.0, 200.0])
+    for _ in range(3000):
+        own.update(losses, here())
+    close(own.log_var.exp(), (losses + (losses**2 + 8 * losses).sqrt()) / 4, rtol=1e-2)
+    assert own.combine(torch.full((3,), 1e-9), here()).value > 0
+    assert _bound(bounded=True, init=-5.0).combine(torch.full((3,), 1e-9), here()).value > 0

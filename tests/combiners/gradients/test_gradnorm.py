@@ -54,7 +54,7 @@ class NormReference(Reference):
 
 CASES = {
     "GradNorm": GradientCase(
-        {"alpha": 1.0, "lr": 0.1}, reference=NormReference, weighting=False
+        {"alpha": 1.0, "lr": 0.1}, reference=NormReference, weighting=False, training={"lr": 0.1}
     )
 }
 

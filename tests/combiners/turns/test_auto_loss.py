@@ -25,7 +25,8 @@ from lossweave.progress import Progress
 
 CASES = {
     "AutoLoss": Case(
-        lambda terms: {"lr": 0.1, "episode": 3}, draws=3, unknown=("previous",)
+        lambda terms: {"lr": 0.1, "episode": 3}, draws=3, unknown=("previous",),
+        training={"lr": 0.1, "episode": 2},
     ),
     "AutoLoss joint hold": Case(
         lambda terms: {"joint": True, "inactive": "hold", "lr": 0.1, "episode": 3,

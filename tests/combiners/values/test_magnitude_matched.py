@@ -11,7 +11,9 @@ from lossweave.combiners.values.magnitude_matched import matching_exponents
 from lossweave.errors import LossweaveError
 
 CASES = {
-    "MagnitudeMatched": Case(lambda terms: {"reference": reference(terms), "updates": 3})
+    "MagnitudeMatched": Case(
+        lambda terms: {"reference": reference(terms), "updates": 3}, training={"updates": 3}
+    )
 }
 
 

@@ -1,14 +1,14 @@
 """Dynamic weight average."""
 
 import math
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from lossweave.combiners.base import Combined, Combiner
+from lossweave.combiners.adaptive._periods import PeriodCombiner
+from lossweave.combiners.base import Combined
 from lossweave.combiners.registry import register_combiner
-from lossweave.progress import Progress
 
 __all__ = ["DWA", "dwa_weights"]
 
@@ -33,7 +33,7 @@ def dwa_weights(newer: Tensor, older: Tensor, temperature: float) -> Tensor:
 
 
 @register_combiner
-class DWA(Combiner):
+class DWA(PeriodCombiner):
     r"""Dynamic weight average: terms that fall more slowly weigh more (Liu et al., End-to-End
     Multi-Task Learning with Attention, 2019).
 
@@ -61,52 +61,13 @@ class DWA(Combiner):
         Combined(value=tensor(3.), weights=tensor([1., 1.]))
     """
 
-    learns: ClassVar[bool] = True
-    scheduled: ClassVar[bool] = True
-    totals: Tensor
-    counts: Tensor
-    newer: Tensor
-    older: Tensor
-
     def __init__(self, temperature: float = 2.0, period: Literal["epoch"] | int = "epoch") -> None:
-        super().__init__()
+        super().__init__(period)
         fine = 0 < temperature < math.inf
         self.require("temperature", temperature, fine, "positive and finite")
-        fine = period == "epoch" or (isinstance(period, int) and period >= 1)
-        self.require("period", period, fine, "'epoch' or at least 1")
-        self.temperature, self.period = temperature, period
-
-    @property
-    def needs_hook(self) -> bool:
-        return self.period == "epoch"  # without the hook no epoch would ever end
-
-    def begin(self, progress: Progress) -> None:
-        super().begin(progress)
-        if self.period == "epoch":
-            self.require_epochs("period", "a number of updates")
-
-    def init_state(self, count: int) -> None:
-        for name in ("totals", "counts"):
-            self.register_buffer(name, torch.zeros(count))
-        for name in ("newer", "older"):
-            self.register_buffer(name, torch.full((count,), torch.nan))
+        self.temperature = temperature
 
     def combine(self, losses: Tensor, present: Tensor) -> Combined:
         weights = dwa_weights(self.newer, self.older, self.temperature).to(losses.dtype)
         weights = weights.masked_fill(~present, 0)
         return Combined((weights * losses).sum(), weights)
-
-    def update(self, losses: Tensor, present: Tensor) -> None:
-        self.totals += torch.where(present, losses, torch.zeros_like(losses)).to(self.totals.dtype)
-        self.counts += present
-        if self._ends_period():
-            self.older.copy_(self.newer)
-            self.newer.copy_(self.totals / self.counts)  # 0 / 0 is nan: no average
-            self.totals.zero_()
-            self.counts.zero_()
-
-    def _ends_period(self) -> bool:
-        following = self.progress.update + 1
-        if self.period == "epoch":
-            return self.progress.epoch_of(following) != self.progress.epoch
-        return following % self.period == 0

@@ -13,20 +13,24 @@ from lossweave.combiners.registry import register_combiner
 __all__ = ["UncertaintyWeighting", "uncertainty_value"]
 
 
-def uncertainty_value(losses: Tensor, log_var: Tensor, present: Tensor) -> Tensor:
+def uncertainty_value(
+    losses: Tensor, log_var: Tensor, present: Tensor, bounded: bool = False
+) -> Tensor:
     r""":math:`\sum_k \frac12 e^{-s_k} L_k + \frac12 s_k`, over the terms that are present.
 
     Args:
         losses: shape ``(K,)``.
         log_var: the log-variances s, shape ``(K,)``.
         present: boolean ``(K,)``.
+        bounded: whether the last part is :math:`\log(1 + e^{s_k})`, which is above 0.
 
     Example:
         >>> present = torch.tensor([True, True, True])
         >>> uncertainty_value(torch.tensor([1.0, 2.0, 4.0]), torch.zeros(3), present)
         tensor(3.5000)
     """
-    parts = 0.5 * torch.exp(-log_var) * losses + 0.5 * log_var
+    price = torch.nn.functional.softplus(log_var) if bounded else 0.5 * log_var
+    parts = 0.5 * torch.exp(-log_var) * losses + price
     return torch.where(present, parts, torch.zeros_like(parts)).sum()
 
 
@@ -39,7 +43,11 @@ class UncertaintyWeighting(Combiner):
     own Adam, from the rank-averaged losses: the host's optimizer and weight decay never see
     them. At its optimum :math:`s_k = \ln L_k`, so each weighted term tends to 1/2.
 
-    The value can be NEGATIVE, through s; it is logged as ``loss``, the raw losses beside it.
+    The value can be NEGATIVE, through s; it is logged as ``loss``, the raw losses beside it. With
+    ``bounded`` it cannot: the price of s is :math:`\log(1 + e^{s_k})`, that is :math:`\log(1 +
+    \sigma_k^2)` (Liebel and Körner, Auxiliary Tasks in Multi-task Learning, 2018). The optimum is
+    then :math:`e^{s_k} = (L_k + \sqrt{L_k^2 + 8 L_k}) / 4`: a large loss has the weight
+    :math:`1 / L_k`, twice that of the unbounded form, a small one :math:`1 / \sqrt{2 L_k}`.
 
     Edge cases: at 0 or below no s is best, so it stays as it is, moments included, and the
     term contributes with its present weight (otherwise batches without positives would let
@@ -51,6 +59,7 @@ class UncertaintyWeighting(Combiner):
         betas: decay rates of its Adam.
         init: initial s; 0 gives weights 1/2.
         limit: bound on |s|.
+        bounded: whether the value is kept above 0.
 
     Raises:
         LossweaveError: ``lr`` negative, betas outside [0, 1), ``limit`` not in (0, 80], or
@@ -72,6 +81,7 @@ class UncertaintyWeighting(Combiner):
         betas: tuple[float, float] = (0.9, 0.999),
         init: float = 0.0,
         limit: float = 20.0,
+        bounded: bool = False,
     ) -> None:
         super().__init__()
         self.require("lr", lr, 0 <= lr < math.inf, "finite and not negative")
@@ -80,6 +90,7 @@ class UncertaintyWeighting(Combiner):
         self.require("limit", limit, 0 < limit <= 80, "positive and at most 80")
         self.require("init", init, abs(init) <= limit, f"in [-{limit}, {limit}], the limit")
         self.lr, self.betas, self.init, self.limit = lr, betas, init, limit
+        self.bounded = bounded
 
     def init_state(self, count: int) -> None:
         self.register_buffer("log_var", torch.full((count,), float(self.init)))
@@ -88,9 +99,10 @@ class UncertaintyWeighting(Combiner):
     def combine(self, losses: Tensor, present: Tensor) -> Combined:
         log_var = self.log_var.to(losses.dtype)
         weights = (0.5 * torch.exp(-log_var)).masked_fill(~present, 0)
-        return Combined(uncertainty_value(losses, log_var, present), weights)
+        return Combined(uncertainty_value(losses, log_var, present, self.bounded), weights)
 
     def update(self, losses: Tensor, present: Tensor) -> None:
-        grad = 0.5 - 0.5 * torch.exp(-self.log_var) * losses
+        price = torch.sigmoid(self.log_var) if self.bounded else 0.5
+        grad = price - 0.5 * torch.exp(-self.log_var) * losses
         stepped = self.adam.step(self.log_var, grad, present & (losses > 0))
         self.log_var.copy_(stepped.clamp(-self.limit, self.limit))
