@@ -139,3 +139,128 @@ def test_the_nesting_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         reachability = reachability_of(terms, points)
         boundary.check(reachability.boundary, reachability.leaves, lambda leaf: "a", model)
     assert not reachability.leaves and len(walks) == len(points)
+
+
+class Towers(nn.Module):
+    """A list of layers that is never called itself, and a module that is not called at all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(3, 4), nn.Linear(4, 4)])
+        self.unused = nn.Linear(3, 3)
+        self.frozen = nn.Linear(3, 3).requires_grad_(False)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        x = self.frozen(x)
+        for layer in self.layers:
+            x = torch.tanh(layer(x))
+        return [x.sum(), x.square().sum()]
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        (["layers"], r"'layers' returned no tensor .*; below it these do: layers.0, layers.1$"),
+        (["unused"], r"'unused' returned no tensor that carries a gradient \(.*none\)$"),
+        (["frozen"], "'frozen' returned no tensor that carries a gradient"),
+        (["layers.1", "unused"], "'unused' returned no tensor that carries a gradient"),
+    ],
+)
+def test_a_boundary_that_catches_nothing_is_refused(where: list[str], message: str) -> None:
+    boundary, model = Boundary(where), Towers()
+    with boundary.caught(model):
+        terms = model(torch.ones(1, 3))
+    with pytest.raises(LossweaveError, match=message):
+        boundary.take(terms)
+
+
+def test_what_is_below_a_chosen_module_is_looked_at_once_and_not_caught() -> None:
+    boundary, model = Boundary(["lay*"]), nn.Sequential()
+    model.layer = nn.Sequential(nn.Linear(3, 4), nn.Tanh())
+    for watched in (3, 3):  # the layer's own parts match the pattern, too
+        with boundary.caught(model):
+            assert sum(bool(m._forward_hooks) for m in model.modules()) == watched
+            with pytest.raises(LossweaveError, match="is computed from what"):
+                boundary.take([model(torch.ones(1, 3)).sum()])
+    boundary = Boundary(["layer"])
+    for watched in (3, 1):
+        with boundary.caught(model):
+            assert sum(bool(m._forward_hooks) for m in model.modules()) == watched
+            terms = [model(torch.ones(1, 3)).sum()]
+        assert len(boundary.take(terms)) == 1
+
+
+def test_once_caught_an_iteration_without_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    boundary, model = Boundary(["layers.1"]), Towers()
+    with boundary.caught(model):
+        boundary.take(model(torch.ones(1, 3)))
+    for _ in range(2):
+        with boundary.caught(model):
+            terms = [model.layers[0](torch.ones(1, 3)).sum()]
+        assert boundary.take(terms) == []
+    assert len(caplog.records) == 1 and "no tensor that carries a gradient" in caplog.text
+
+
+@pytest.mark.parametrize("where", ["features", "representation"])
+def test_a_forward_that_hands_over_no_features_is_refused(where: str) -> None:
+    boundary, model = Boundary(where), Towers()
+    with boundary.caught(model):
+        terms = model(torch.ones(1, 3))
+    with pytest.raises(LossweaveError, match="handed over no features"):
+        boundary.take(terms)
+    with boundary.caught(model):
+        boundary.features(torch.ones(1))  # frozen ones are nothing to combine at
+        terms = model(torch.ones(1, 3))
+    points = boundary.take(terms)
+    assert not points if where == "features" else boundary.found == ("layers.1",)
+
+
+def test_it_is_found_anew_where_other_parameters_are_trained() -> None:
+    boundary = Boundary("representation")
+    model, _, _ = _caught(boundary, shared_head=True)
+    assert boundary.found == ("two",)
+    model.out.requires_grad_(False)
+    with boundary.caught(model):
+        assert boundary.found is None
+        terms = model(torch.randn(5, 3))
+    boundary.take(terms)
+    assert boundary.found == ("two",)
+    state = BoundaryState(boundary).state_dict()
+    fresh = BoundaryState(Boundary("representation"))
+    fresh.load_state_dict(state)
+    with fresh.boundary.caught(model):
+        assert fresh.boundary.found == ("two",)
+    fresh.load_state_dict(state)
+    model.out.requires_grad_(True)
+    with fresh.boundary.caught(model):
+        assert fresh.boundary.found is None
+
+
+def test_it_is_found_anew_in_a_model_of_other_names() -> None:
+    boundary = Boundary("representation")
+    _caught(boundary, shared_head=True)
+    state = BoundaryState(boundary).state_dict()
+    for trained in ("", "another's"):
+        fresh = BoundaryState(Boundary("representation"))
+        fresh.load_state_dict(state)
+        fresh.boundary.trained = trained
+        with fresh.boundary.caught(nn.Sequential(nn.Linear(2, 2))):
+            assert fresh.boundary.found is None
+
+
+def test_the_state_has_one_shape_and_moves_with_the_model() -> None:
+    boundary = Boundary("representation")
+    state = BoundaryState(boundary)
+    shapes = []
+    for found in (None, (), ("two",), tuple(f"a.rather.long.name.{n}" for n in range(200))):
+        boundary.found = found
+        saved = state.state_dict()
+        shapes.append({key: (value.shape, value.dtype) for key, value in saved.items()})
+        fresh = BoundaryState(Boundary("representation"))
+        fresh.load_state_dict(saved)
+        assert fresh.boundary.found == (None if found and len(found) > 1 else found)
+    assert all(shape == shapes[0] for shape in shapes)
+    assert [name for name, _ in state.named_buffers()] == ["found"]
+    copied = copy.deepcopy(state)
+    copied.boundary.found = ("one",)
+    assert boundary.found != ("one",)

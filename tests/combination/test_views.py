@@ -194,7 +194,10 @@ def test_what_is_resumed_goes_on_as_it_was(combiner: Any, view: str) -> None:
     def step(combination: LossCombination, at: int, names: list[str]) -> list[float]:
         combination.set_progress(Progress(iteration=at))
         parameter.grad = None
-        losses = {n: (parameter * (at + k + 1)).pow(2).sum() for k, n in enumerate(AUTO_ASSIGN)}
+        shared = 1.0 * parameter
+        if combination.boundary is not None:
+            shared = combination.boundary.features(shared)
+        losses = {n: (shared * (at + k + 1)).pow(2).sum() for k, n in enumerate(AUTO_ASSIGN)}
         combination({name: losses[name] for name in names}, model=None).backward()
         return parameter.grad.tolist()
 

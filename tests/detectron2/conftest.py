@@ -10,8 +10,11 @@ import torch
 
 pytest.importorskip("detectron2")
 
+from detectron2.modeling import build_model
 from helpers.detectron2_toy import register_data, toy_cfg
 from helpers.mmdet_toy import write_data
+
+from lossweave.progress import Progress
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -36,5 +39,21 @@ def make_cfg(data: Path, tmp_path: Path) -> Callable[..., Any]:
 
     def make(detector: str, combiner: Any = None, name: str = "run", **changes: Any) -> Any:
         return toy_cfg(detector, tmp_path / name, combiner, **changes)
+
+    return make
+
+
+@pytest.fixture
+def build(make_cfg: Callable[..., Any]) -> Callable[..., Any]:
+    """Builds detectors with the weights of a stock one."""
+
+    def make(detector: str, combiner: Any, state: Any = None) -> Any:
+        torch.manual_seed(0)
+        model = build_model(make_cfg(detector, combiner, "model")).train()
+        if state is not None:
+            model.load_state_dict(state, strict=False)
+        if combiner is not None:
+            model.loss_combination.set_progress(Progress())
+        return model
 
     return make

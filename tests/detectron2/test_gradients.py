@@ -2,7 +2,6 @@
 
 import copy
 import pickle
-from typing import Any
 
 import pytest
 import torch
@@ -23,22 +22,6 @@ from lossweave.combiners import build_combiner
 from lossweave.detectron2 import combine_losses, combined_class
 from lossweave.errors import LossweaveError
 from lossweave.progress import Progress
-
-
-@pytest.fixture
-def build(make_cfg):
-    """Builds detectors with the weights of a stock one."""
-
-    def make(detector: str, combiner: Any, state: Any = None) -> Any:
-        torch.manual_seed(0)
-        model = build_model(make_cfg(detector, combiner, "model")).train()
-        if state is not None:
-            model.load_state_dict(state, strict=False)
-        if combiner is not None:
-            model.loss_combination.set_progress(Progress())
-        return model
-
-    return make
 
 
 @pytest.mark.parametrize("boundary", ["parameters", "features", "representation"])

@@ -5,9 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from helpers.mmdet_toy import toy_config, write_data
 from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
+
+from lossweave.progress import Progress
 
 
 @pytest.fixture(scope="session")
@@ -36,3 +40,21 @@ def train() -> Callable[[Config], Runner]:
         return runner
 
     return run
+
+
+@pytest.fixture
+def build(make_config: Callable[..., Config]) -> Callable[..., Any]:
+    """Builds combined detectors with the weights of a stock one."""
+
+    def make(detector: str, combiner: Any, state: Any = None, **options: Any) -> Any:
+        init_default_scope("mmdet")
+        cfg = make_config(detector, combiner, "model", **options)
+        torch.manual_seed(0)
+        model = MODELS.build(cfg.model).train()
+        if state is not None:
+            model.load_state_dict(state, strict=False)
+        if combiner is not None:
+            model.loss_combination.set_progress(Progress())
+        return model
+
+    return make

@@ -12,7 +12,6 @@ from helpers import plain_gradients
 from helpers.mmdet_support import GRADIENT_COMBINERS, combiner_config, image_batch
 from helpers.plain_gradients import MODULES, combined, difference, shard_of
 from mmdet.models.backbones import resnet
-from mmengine.registry import MODELS, init_default_scope
 
 from lossweave.combiners import GradientCombiner, register_combiner
 from lossweave.combiners.registry import _COMBINERS
@@ -22,24 +21,6 @@ from lossweave.progress import Progress
 
 SIZES = {"ssd": 96}
 FEW = ["PCGrad", "MGDA", "AlignedMTL", "GradDrop"]
-
-
-@pytest.fixture
-def build(make_config):
-    """Builds combined detectors with the weights of a stock one."""
-
-    def make(detector: str, combiner: Any, state: Any = None, **options: Any) -> Any:
-        init_default_scope("mmdet")
-        cfg = make_config(detector, combiner, "model", **options)
-        torch.manual_seed(0)
-        model = MODELS.build(cfg.model).train()
-        if state is not None:
-            model.load_state_dict(state, strict=False)
-        if combiner is not None:
-            model.loss_combination.set_progress(Progress())
-        return model
-
-    return make
 
 
 def backward(model: Any, batch: dict[str, Any], scale: float = 1.0) -> Any:

@@ -1,6 +1,7 @@
 """The autograd roots: where the combined scalar meets the terms' own graphs."""
 
-from lossweave.backward._boundary import Boundary, BoundaryState
+from lossweave.backward._boundary import Boundary
+from lossweave.backward._boundary_state import BoundaryState
 from lossweave.backward._gradient_root import gradient_root
 from lossweave.backward._graph import reach, reached_leaves
 from lossweave.backward._reach import GraphCache, reachability_of

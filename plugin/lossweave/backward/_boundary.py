@@ -1,22 +1,26 @@
 """Where the terms' gradients are combined: the boundary, caught during a model's forward."""
 
+import logging
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from hashlib import blake2b
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lossweave.backward._graph import Point, following, point_of, reach
+from lossweave.backward._graph import Caught, Point, following, point_of, reach
 from lossweave.backward._hooks import unwatched
+from lossweave.backward._parting import parting
 from lossweave.errors import LossweaveError
 from lossweave.utils import distributed
 
-__all__ = ["Boundary", "BoundaryState"]
+__all__ = ["Boundary"]
 
-_Caught = tuple[str, Point]  # a module, and what a call of it returned
+_LOGGER = logging.getLogger("lossweave")
 
 
 class Boundary:
@@ -30,8 +34,8 @@ class Boundary:
     - ``features``: what the model hands to :meth:`features`.
     - ``representation``: the last tensors that two or more terms share. The first forward
       in which every term is there catches what every module above the features returns; of
-      these, those are kept that the terms' graphs part behind. Where nothing above the features
-      is shared, and until then, it is the features.
+      these, those are kept that the terms' graphs part behind, until other parameters are
+      trained. Where nothing above the features is shared, and until then, it is the features.
     - names of modules, or patterns of :mod:`fnmatch`: what these modules return.
 
     Args:
@@ -50,8 +54,19 @@ class Boundary:
         self.where = where
         #: The modules found for 'representation'; empty where it comes down to the features.
         self.found: tuple[str, ...] | None = None
+        #: Tells which parameters were trained when they were found; empty where it is not known.
+        self.trained = ""
+        self._begin()
+
+    def _begin(self) -> None:
+        """What is known of the model alone."""
         self._above: set[int] = set()
         self._apart = False  # none of the chosen modules' outputs is known to feed another's
+        self._caught_before = False
+        self._said = False
+        self._model: Callable[[], nn.Module | None] = lambda: None
+        self._parameters: list[tuple[str, nn.Parameter]] = []
+        self._flags: list[bool] = []
         self._forget()
 
     @property
@@ -80,6 +95,8 @@ class Boundary:
             yield
             return
         self._open = self.where != "representation"
+        if not self._open:
+            self._look_at(model)
         with unwatched():
             handles = [
                 module.register_forward_hook(self._hook(name))
@@ -104,9 +121,31 @@ class Boundary:
         def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
             if not self._open or not torch.is_grad_enabled():
                 return None
+            if self._chosen and name not in self._chosen:  # looked at, for what might be chosen
+                _aliased(output, lambda point: self._others.append(name))
+                return None
             return _aliased(output, lambda point: self._caught.append((name, point)))
 
         return hook
+
+    def _look_at(self, model: nn.Module) -> None:
+        """Forget what was found where the model has other modules, or trains other parameters."""
+        if self._model() is not model:
+            self._model = weakref.ref(model)
+            self._parameters, self._flags = list(model.named_parameters()), []
+        flags = [parameter.requires_grad for _, parameter in self._parameters]
+        if flags == self._flags:
+            return
+        self._flags = flags
+        names = "\n".join(name for name, p in self._parameters if p.requires_grad)
+        trained = blake2b(names.encode(), digest_size=8).hexdigest()
+        known = {name for name, _ in model.named_modules()}
+        if self.found is not None and (
+            self.trained not in ("", trained) or not known.issuperset(self.found)
+        ):
+            self.found = None
+        self.trained = trained
+        self._above = set()
 
     def _watched(self, model: nn.Module) -> dict[str, nn.Module]:
         modules = {name: module for name, module in model.named_modules() if name}
@@ -122,12 +161,18 @@ class Boundary:
                 hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
                 raise LossweaveError(f"boundary: no module matches {pattern!r}{hint}")
             chosen.update(matching)
+        if not self._caught_before:
+            self._chosen = frozenset(chosen)
+            below = tuple(f"{name}." for name in chosen)
+            chosen.update({name: m for name, m in modules.items() if name.startswith(below)})
         return chosen
 
     def _forget(self) -> None:
         self._open = False
+        self._chosen = frozenset[str]()
         self._features: list[Point] = []
-        self._caught: list[_Caught] = []
+        self._caught: list[Caught] = []
+        self._others: list[str] = []
 
     # ------------------------------------------------------------------ after the forward
 
@@ -144,6 +189,8 @@ class Boundary:
                 from another.
         """
         features, caught = self._features, self._caught
+        if any(term is not None and term.requires_grad for term in terms):
+            self._refuse_nothing()
         self._forget()
         if self.where == "parameters":
             return []
@@ -158,19 +205,55 @@ class Boundary:
         self._refuse_nested(caught)
         return [point for _, point in caught]
 
+    def _refuse_nothing(self) -> None:
+        """A boundary that catches nothing would be another one."""
+        if self.where == "parameters":
+            return
+        if self.needs_features:
+            if not self._open:
+                raise LossweaveError(
+                    f"boundary={self.where!r}: the forward that made these losses handed over no "
+                    "features (extract_feat, or the backbone, was not called in it); name "
+                    "modules, or use boundary='parameters'"
+                )
+            return
+        names = {name for name, _ in self._caught}
+        if not self._caught_before:
+            for pattern in self.where:
+                if not any(fnmatchcase(name, pattern) for name in names):
+                    raise LossweaveError(self._nothing_of(pattern))
+        elif not names and not self._said:
+            self._said = True
+            _LOGGER.warning(
+                "boundary=%r: in this iteration these modules returned no tensor that carries a "
+                "gradient, so gradients are combined at the parameters",
+                self.where,
+            )
+        self._caught_before = True
+
+    def _nothing_of(self, pattern: str) -> str:
+        own = sorted(name for name in self._chosen if fnmatchcase(name, pattern))
+        below = sorted({o for o in self._others if any(o.startswith(f"{n}.") for n in own)})
+        more = " ..." if len(below) > 5 else ""
+        hint = f"; below it these do: {', '.join(below[:5])}{more}" if below else ""
+        return (
+            f"boundary: {pattern!r} returned no tensor that carries a gradient (in the training "
+            f"forward it was not called, or what it returned needs none){hint}"
+        )
+
     def _find(
         self,
         terms: Sequence[Tensor | None],
         features: Sequence[Point],
-        caught: Sequence[_Caught],
+        caught: Sequence[Caught],
     ) -> None:
         complete = all(term is not None and term.requires_grad for term in terms)
-        own = _parting(terms, features, caught) if complete else None
+        own = parting(terms, features, caught) if complete else None
         known = [found for found in distributed.gather_objects(own) if found is not None]
         if known:  # else a term is absent from all ranks, and the next iteration may know more
             self.found = known[0]
 
-    def _refuse_nested(self, caught: Sequence[_Caught]) -> None:
+    def _refuse_nested(self, caught: Sequence[Caught]) -> None:
         """Names of modules may be chosen such that one's output feeds another's."""
         if self._apart:
             return
@@ -224,38 +307,11 @@ class Boundary:
     # --------------------------------------------------------------------------- copies
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"where": self.where, "found": self.found}
+        return {"where": self.where, "found": self.found, "trained": self.trained}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.where, self.found = state["where"], state["found"]
-        self._above = set()
-        self._apart = False
-        self._forget()
-
-
-class BoundaryState(nn.Module):
-    """Keeps what was found for 'representation' in the checkpoint, as the bytes of the names.
-
-    A resumed run may begin with an iteration that lacks a term, from which it cannot be found.
-
-    Args:
-        boundary: whose state it is.
-    """
-
-    def __init__(self, boundary: Boundary) -> None:
-        super().__init__()
-        self.boundary = boundary
-
-    def get_extra_state(self) -> Tensor:
-        """Empty while nothing has been found."""
-        found = self.boundary.found
-        text = "" if found is None else "\n".join(("found", *found))
-        return torch.tensor(list(text.encode()), dtype=torch.uint8)
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """The inverse of :meth:`get_extra_state`."""
-        text = bytes(state.tolist()).decode()
-        self.boundary.found = tuple(text.split("\n")[1:]) if text else None
+        self.where, self.found, self.trained = state["where"], state["found"], state["trained"]
+        self._begin()
 
 
 def _aliased(value: Any, note: Callable[[Point], None]) -> Any:
@@ -273,43 +329,3 @@ def _aliased(value: Any, note: Callable[[Point], None]) -> Any:
     if type(value) is dict:
         return {key: _aliased(part, note) for key, part in value.items()}
     return value
-
-
-def _parting(
-    terms: Sequence[Tensor | None], features: Sequence[Point], caught: Sequence[_Caught]
-) -> tuple[str, ...]:
-    """The modules behind whose outputs the terms' graphs part; empty for the features.
-
-    Every path from a term into what two terms share must cross one of them, none of them may
-    be computed from another, and each must count in all its calls (a ReLU that is called
-    behind every layer does not, the last layer does).
-    """
-    bottom = {point.node for point in features}
-    walks = [reach([term], bottom) for term in terms if term is not None]
-    times: dict[Any, int] = {}
-    for walk in walks:
-        for node in walk.nodes | set(walk.cut):
-            times[node] = times.get(node, 0) + 1
-    parting: set[Any] = set()
-    for walk in walks:
-        for node in walk.nodes:
-            if times[node] == 1:
-                parting.update(n for n, _ in following(node, 0) if times.get(n, 0) > 1)
-    owner = {point.node: name for name, point in caught if point.node in times}
-    calls: dict[str, set[Any]] = {}
-    for node, name in owner.items():
-        calls.setdefault(name, set()).add(node)
-    while True:
-        eligible = {node for node, name in owner.items() if name in calls}
-        hits = set(reach(((node, 0) for node in parting), eligible | bottom).cut)
-        if not hits or hits & bottom:
-            return ()
-        partly = {owner[node] for node in hits if calls[owner[node]] - hits}
-        if not partly:
-            break
-        for name in partly:
-            del calls[name]
-    for node in hits:
-        if reach(following(node, 0), hits).cut:
-            return ()
-    return tuple(sorted({owner[node] for node in hits}))

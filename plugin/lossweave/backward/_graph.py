@@ -10,6 +10,7 @@ __all__ = [
     "DDP_SINK",
     "LEAF",
     "REENTRANT",
+    "Caught",
     "Point",
     "Reach",
     "following",
@@ -62,6 +63,10 @@ class Point(NamedTuple):
     def alias_node(self) -> Any:
         """The alias's node, as it was made."""
         return self.entry.grad_fn.next_functions[0][0]  # type: ignore[union-attr]
+
+
+#: A module's name, and what a call of it returned.
+Caught = tuple[str, Point]
 
 
 class _Alias(torch.autograd.Function):

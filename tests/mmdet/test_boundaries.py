@@ -1,0 +1,89 @@
+"""Boundaries that catch nothing, and what was found for 'representation' over a training."""
+
+from typing import Any
+
+import pytest
+import torch
+from helpers.mmdet_support import combiner_config, image_batch
+from helpers.plain_gradients import MODULES
+from mmengine.runner import Runner, load_checkpoint
+
+from lossweave.errors import LossweaveError
+from lossweave.progress import Progress
+
+REPRESENTATION = combiner_config("PCGrad", boundary="representation")
+
+
+def _backward(model: Any) -> None:
+    model.loss_combination.set_progress(Progress())
+    losses = model(**model.data_preprocessor(image_batch(0), True), mode="loss")
+    model.parse_losses(losses)[0].backward()
+
+
+@pytest.mark.parametrize(
+    ("boundary", "message"),
+    [
+        ("bbox_head.cls_convs", r"'bbox_head.cls_convs' returned no tensor .* below it these do: "
+                                r"bbox_head.cls_convs.0, bbox_head.cls_convs.0.activate, "),
+        ("loss_combination", "'loss_combination' returned no tensor that carries a gradient"),
+        ("data_preprocessor", "'data_preprocessor' returned no tensor that carries a gradient"),
+    ],
+)  # fmt: skip
+def test_a_boundary_that_catches_nothing_is_refused(boundary: str, message: str, build) -> None:
+    model = build("retinanet", dict(type="PCGrad", boundary=[boundary]))
+    with pytest.raises(LossweaveError, match=message) as caught:
+        _backward(model)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("boundary", ["features", "representation"])
+def test_a_forward_that_goes_around_the_features_is_refused(boundary: str, build) -> None:
+    model = build("retinanet", combiner_config("PCGrad", boundary=boundary))
+
+    def loss(inputs: Any, samples: Any) -> Any:
+        return model.bbox_head.loss(model.neck(model.backbone(inputs)), samples)
+
+    model.loss = loss
+    with pytest.raises(LossweaveError, match="handed over no features"):
+        _backward(model)
+
+
+def test_freezing_and_thawing_look_anew(build) -> None:
+    model = build("faster_rcnn", REPRESENTATION)
+    boundary = model.loss_combination.boundary
+    shapes = {k: v.shape for k, v in model.state_dict().items()}
+    _backward(model)
+    assert set(boundary.found) == set(MODULES["faster_rcnn"])
+    for part in (model.backbone, model.neck, model.rpn_head):
+        part.requires_grad_(False)
+    _backward(model)
+    assert boundary.found == (MODULES["faster_rcnn"][1],)  # the RPN's part carries no gradient
+    for part in (model.neck, model.rpn_head):
+        part.requires_grad_(True)
+    _backward(model)
+    assert set(boundary.found) == set(MODULES["faster_rcnn"])
+    assert {k: v.shape for k, v in model.state_dict().items()} == shapes
+
+
+def test_weights_of_a_detector_with_other_names_are_no_hindrance(build, tmp_path) -> None:
+    model = build("faster_rcnn", REPRESENTATION)
+    _backward(model)
+    torch.save({"state_dict": model.state_dict(), "meta": {}}, tmp_path / "two_stages.pth")
+    other = build("retinanet", REPRESENTATION)
+    load_checkpoint(other, str(tmp_path / "two_stages.pth"), map_location="cpu")
+    _backward(other)
+    assert other.loss_combination.boundary.found == ()  # RetinaNet shares nothing above
+
+
+def test_an_average_of_the_model_with_its_buffers_trains_and_resumes(make_config) -> None:
+    for iterations in (2, 4):
+        cfg = make_config("faster_rcnn", REPRESENTATION, iterations=iterations)
+        cfg.custom_hooks = [
+            dict(type="EMAHook", ema_type="ExpMomentumEMA", update_buffers=True, momentum=0.1)
+        ]
+        cfg.resume = iterations > 2
+        runner = Runner.from_cfg(cfg)
+        runner.train()
+        assert runner.iter == iterations
+        found = runner.model.loss_combination.boundary.found
+        assert set(found) == set(MODULES["faster_rcnn"])
