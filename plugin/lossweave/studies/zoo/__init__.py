@@ -1,0 +1,1 @@
+"""Every config of MMDetection's zoo takes a combiner."""

@@ -1,0 +1,63 @@
+"""The command line of ``tools/zoo.py``."""
+
+from collections.abc import Sequence
+
+from lossweave.errors import LossweaveError
+from lossweave.studies.options import command_line, tool_parser
+from lossweave.studies.zoo.study import Zoo, run_zoo
+
+__all__ = ["zoo"]
+
+_DESCRIPTION = """\
+Try every config of MMDetection's zoo: one training step of the stock model, and the same with
+the plain sum (which must leave it to the last bit), UncertaintyWeighting and PCGrad.
+
+Each model runs in a process of its own, small ones first. What was tried is kept, so that the
+command can be stopped and goes on where it was."""
+
+_EXAMPLES = """\
+what is written, in work_dirs/zoo:
+  zoo.md, zoo.jsonl
+
+examples:
+  python tools/zoo.py
+      all of it; hours on 2 CPU cores
+  python tools/zoo.py --only retinanet/ detr/
+      two folders
+  python tools/zoo.py --again
+      once more what failed, or did not train in stock"""
+
+
+def zoo(arguments: Sequence[str] | None = None) -> None:
+    """``tools/zoo.py``: see its ``--help``.
+
+    Raises:
+        LossweaveError: wrong input, or a config that is not as it should be.
+    """
+    parser = tool_parser(_DESCRIPTION, _EXAMPLES)
+    parser.add_argument("--only", nargs="+", default=[], metavar="PART", help="parts of names")
+    parser.add_argument("--work-dir", default=Zoo.work_dir, help="(%(default)s)")
+    parser.add_argument(
+        "--seconds", type=float, default=Zoo.seconds, help="at most, for a model (%(default)s)"
+    )
+    parser.add_argument(
+        "--gigabytes", type=float, default=Zoo.gigabytes, help="at most, likewise (%(default)s)"
+    )
+    parser.add_argument("--again", action="store_true", help="try again what failed")
+    args = parser.parse_args(arguments)
+    for name in ("seconds", "gigabytes"):
+        if not 0 < getattr(args, name) < float("inf"):
+            raise LossweaveError(f"--{name}={getattr(args, name)} should be above 0")
+    trials = run_zoo(
+        Zoo(
+            only=tuple(args.only),
+            work_dir=args.work_dir,
+            seconds=args.seconds,
+            gigabytes=args.gigabytes,
+            again=args.again,
+            command=command_line("zoo", arguments),
+        )
+    )
+    bad = [trial.configs[0] for trial in trials if not trial.good]
+    if bad:
+        raise LossweaveError(f"{len(bad)} models are not as they should be, e.g. {bad[0]}")

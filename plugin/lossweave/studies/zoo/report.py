@@ -1,0 +1,101 @@
+"""The table of the zoo."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lossweave.studies.report.tables import markdown_table
+from lossweave.studies.zoo.trial import COMBINERS, Trial
+from lossweave.utils.files import write_atomically
+from lossweave.utils.provenance import machine_line
+
+__all__ = ["write_zoo", "zoo_report"]
+
+
+def write_zoo(
+    path: Path,
+    trials: Sequence[Trial],
+    without: Mapping[str, str],
+    total: int,
+    origin: Mapping[str, Any],
+) -> None:
+    """Write :func:`zoo_report` to a file."""
+    write_atomically(path, zoo_report(trials, without, total, origin).encode())
+
+
+def zoo_report(
+    trials: Sequence[Trial], without: Mapping[str, str], total: int, origin: Mapping[str, Any]
+) -> str:
+    """What was tried, by folder of the zoo; then what failed, and what stock does not train.
+
+    Args:
+        trials: a trial a model.
+        without: configs that have no model, with the reason.
+        total: how many configs have one.
+        origin: as :func:`lossweave.utils.provenance.provenance` has it.
+    """
+    tried = sum(len(trial.configs) for trial in trials)
+    trained = [trial for trial in trials if not trial.stock]
+    count = sum(len(trial.configs) for trial in trained)
+    good = sum(len(trial.configs) for trial in trained if trial.good)
+    versions = origin["versions"]
+    parts = [
+        "# MMDetection's zoo, config by config",
+        "One training step (forward, backward) of every model in the zoo: the stock model, and "
+        "the same weights, images and random states with `--combiner` "
+        + ", ".join(f"`{name}`" for name in COMBINERS)
+        + " and no `--terms`. *Sum* must leave the stock loss, gradients and buffers to the last "
+        "bit; the others must give every parameter that stock trains a finite gradient. Backbones "
+        "are not pretrained, images are 128 (else 320) pixels wide and random. Configs with the "
+        "same model are tried once.",
+        f"{tried} of {total} configs with a model are tried ({len(trials)} models); stock trains "
+        f"a step in {count}; in {good} of these all {len(COMBINERS)} combiners do what they "
+        f"should. {len(without)} more files have no model of their own or cannot be read.",
+        f"`{origin['command']}`, {origin['date']}, mmdet {versions.get('mmdet')}, torch "
+        f"{versions.get('torch')}; {machine_line(origin['machine'])}.",
+        markdown_table(_HEADER, [_row(name, found) for name, found in _folders(trials).items()]),
+    ]
+    bad = [trial for trial in trained if not trial.good]
+    if bad:
+        rows = [[t.configs[0], _problems(t)] for t in bad]
+        parts += ["## What is not as it should be", markdown_table(["config", "what"], rows)]
+    idle = [trial for trial in trials if trial.stock]
+    if idle:
+        parts += [
+            "## What stock does not train here",
+            markdown_table(["config", "why"], [[t.configs[0], _cell(t.stock)] for t in idle]),
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+_HEADER = ["folder", "configs", "stock trains", *COMBINERS, "terms"]
+
+
+def _folders(trials: Sequence[Trial]) -> dict[str, list[Trial]]:
+    found: dict[str, list[Trial]] = {}
+    for trial in trials:
+        found.setdefault(trial.configs[0].partition("/")[0], []).append(trial)
+    return dict(sorted(found.items()))
+
+
+def _row(folder: str, trials: Sequence[Trial]) -> list[str]:
+    trained = [trial for trial in trials if not trial.stock]
+    cells = [str(sum(len(t.configs) for t in trials)), str(sum(len(t.configs) for t in trained))]
+    for combiner in COMBINERS:
+        fine = sum(len(t.configs) for t in trained if not t.results.get(combiner, "missing"))
+        cells.append(str(fine))
+    kinds = Counter(_kind(trial) for trial in trained)
+    return [folder, *cells, ", ".join(kinds)]
+
+
+def _kind(trial: Trial) -> str:
+    return "task" if trial.terms == ["cls", "loc"] else f"loss ({len(trial.terms)})"
+
+
+def _problems(trial: Trial) -> str:
+    return _cell("; ".join(f"{name}: {what}" for name, what in trial.results.items() if what))
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")

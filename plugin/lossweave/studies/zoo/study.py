@@ -1,0 +1,159 @@
+"""Try every model of the zoo, each in a process of its own, resumable at any moment."""
+
+import json
+import logging
+import multiprocessing
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from lossweave.errors import LossweaveError
+from lossweave.host.paths import config_root
+from lossweave.studies.zoo.catalog import Entry, catalog, in_order
+from lossweave.studies.zoo.report import write_zoo
+from lossweave.studies.zoo.trial import Trial, try_model
+from lossweave.utils.files import write_atomically, write_json
+from lossweave.utils.provenance import provenance
+
+__all__ = ["Zoo", "run_zoo"]
+
+_TRIALS = "zoo.jsonl"
+_CATALOG = "catalog.json"
+
+
+@dataclass(frozen=True)
+class Zoo:
+    """What is tried.
+
+    Args:
+        only: what a config's name must contain, any of these; nothing means all.
+        work_dir: where the trials are kept and the table is written.
+        seconds: how long one model may take.
+        gigabytes: how much memory it may take.
+        again: try once more what failed, or did not train in stock.
+        command: the command that was typed, for the record.
+    """
+
+    only: tuple[str, ...] = ()
+    work_dir: str = "work_dirs/zoo"
+    seconds: float = 300.0
+    gigabytes: float = 6.0
+    again: bool = False
+    command: str = ""
+
+
+def run_zoo(zoo: Zoo) -> list[Trial]:
+    """Try what is not tried yet; write ``zoo.md`` after every model.
+
+    Raises:
+        LossweaveError: no config has such a name.
+    """
+    folder = Path(zoo.work_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    entries, without = _catalog(folder)
+    chosen = [
+        entry
+        for entry in in_order(entries)
+        if not zoo.only or any(part in name for name in entry.names for part in zoo.only)
+    ]
+    if not chosen:
+        raise LossweaveError(f"no config's name contains {' or '.join(zoo.only)}")
+    trials = {t.configs[0]: t for t in _read(folder / _TRIALS) if not (zoo.again and _failed(t))}
+    total = sum(len(entry.names) for entry in entries)
+    origin = provenance(zoo.command)
+    with tqdm(chosen, desc="models", unit="model") as bar:
+        for entry in bar:
+            if entry.names[0] in trials:
+                continue
+            bar.set_postfix_str(entry.names[0])
+            trial = _tried(entry, zoo)
+            trials[entry.names[0]] = trial
+            _write(folder / _TRIALS, trials.values())
+            if not trial.good:
+                tqdm.write(f"{entry.names[0]}: {trial.results}")
+            write_zoo(folder / "zoo.md", list(trials.values()), without, total, origin)
+    write_zoo(folder / "zoo.md", list(trials.values()), without, total, origin)
+    return [trials[entry.names[0]] for entry in chosen]
+
+
+def _failed(trial: Trial) -> bool:
+    return bool(trial.stock) or not trial.good
+
+
+def _read(path: Path) -> list[Trial]:
+    if not path.is_file():
+        return []
+    return [Trial(**json.loads(line)) for line in path.read_text().splitlines()]
+
+
+def _write(path: Path, trials: Iterable[Trial]) -> None:
+    lines = [json.dumps(asdict(trial)) for trial in trials]
+    write_atomically(path, "".join(f"{line}\n" for line in lines).encode())
+
+
+def _catalog(folder: Path) -> tuple[list[Entry], dict[str, str]]:
+    """The zoo's models, kept beside the trials: reading all configs takes minutes."""
+    path, root = folder / _CATALOG, config_root("mmdet")
+    if path.is_file():
+        kept: dict[str, Any] = json.loads(path.read_text())
+        entries = [Entry(str(root / names[0]), tuple(names)) for names in kept["models"]]
+        if all(Path(entry.path).is_file() for entry in entries):
+            return entries, kept["without"]
+    entries, without = catalog(root)
+    write_json(path, {"models": [entry.names for entry in entries], "without": without})
+    return entries, without
+
+
+def _tried(entry: Entry, zoo: Zoo) -> Trial:
+    """A trial in a process of its own, ended where it takes too long or too much memory."""
+    context = multiprocessing.get_context("fork")  # the frameworks are imported once
+    receiving, sending = context.Pipe(duplex=False)
+    process = context.Process(target=_in_child, args=(entry, sending))
+    started = time.time()
+    process.start()
+    sending.close()
+    trial = Trial(list(entry.names))
+    try:
+        while True:
+            if receiving.poll(0.5):
+                return receiving.recv()
+            if time.time() - started > zoo.seconds:
+                trial.stock = f"stopped: it took more than {zoo.seconds:.0f} seconds"
+                return trial
+            if _memory(process.pid) > zoo.gigabytes * 2**30:
+                trial.stock = f"stopped: it took more than {zoo.gigabytes:.0f} GB of memory"
+                return trial
+    except EOFError:
+        process.join()
+        trial.stock = f"its process ended with status {process.exitcode}"
+        return trial
+    finally:
+        trial.seconds = round(time.time() - started, 1)
+        if process.is_alive():
+            process.kill()
+        process.join()
+
+
+def _in_child(entry: Entry, sending: Connection) -> None:
+    quiet = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(quiet, stream)
+    logging.disable(logging.CRITICAL)
+    torch.set_num_threads(1)
+    sending.send(try_model(entry.path, list(entry.names)))
+
+
+def _memory(pid: int | None) -> int:
+    """What a process holds in memory, in bytes; 0 where the system does not say."""
+    try:
+        pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError, ValueError):
+        return 0

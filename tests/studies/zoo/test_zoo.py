@@ -1,0 +1,172 @@
+"""The zoo: which models there are, how a trial goes, what is kept, and a short list of it."""
+
+import json
+import os
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lossweave.errors import LossweaveError
+from lossweave.host.paths import resolve_config
+from lossweave.studies.zoo import study
+from lossweave.studies.zoo.batches import batch_for, class_count
+from lossweave.studies.zoo.catalog import Entry, catalog, in_order
+from lossweave.studies.zoo.cli import zoo
+from lossweave.studies.zoo.report import zoo_report
+from lossweave.studies.zoo.study import Zoo, run_zoo
+from lossweave.studies.zoo.trial import COMBINERS, Trial, try_model
+from lossweave.utils.provenance import provenance
+
+#: Small models of different kinds, and what their terms are.
+SHORT_LIST = {
+    "retinanet/retinanet_r18_fpn_1x_coco.py": ["cls", "loc"],
+    "yolox/yolox_tiny_8xb8-300e_coco.py": ["cls", "loc"],
+    "rtmdet/rtmdet-ins_tiny_8xb32-300e_coco.py": ["cls", "loc"],
+    "detr/detr_r18_8xb2-500e_coco.py": ["cls", "loc"],
+    "centernet/centernet_r18_8xb16-crop512-140e_coco.py": ["cls", "loc"],
+    "free_anchor/freeanchor_r50_fpn_1x_coco.py": ["positive_bag", "negative_bag"],
+}
+
+
+@pytest.mark.parametrize("config", SHORT_LIST)
+def test_a_model_of_the_zoo_takes_combiners(config: str) -> None:
+    torch.set_num_threads(1)
+    trial = try_model(resolve_config(f"mmdet::{config}"), [config])
+    assert trial.stock == ""
+    assert trial.results == dict.fromkeys(COMBINERS, "")
+    assert trial.terms == SHORT_LIST[config] and trial.good
+
+
+def test_a_stock_model_that_does_not_train_is_no_failure(tmp_path: Path) -> None:
+    path = tmp_path / "broken.py"
+    path.write_text("model = dict(type='NoSuchDetector', data_preprocessor=dict(type='X'))\n")
+    trial = try_model(str(path), ["broken.py"])
+    assert "NoSuchDetector" in trial.stock and "\n" not in trial.stock and trial.good
+
+
+# ------------------------------------------------------------------------------ catalog
+
+
+def test_models_that_are_the_same_are_one_entry(tmp_path: Path) -> None:
+    for name, text in {
+        "a/one_r50.py": "model = dict(type='A')", "a/two_r50.py": "model = dict(type='A')\nx = 1",
+        "a/other_r18.py": "model = dict(type='B')", "b/none.py": "x = 1",
+        "b/wrong.py": "model = nowhere", "_base_/base.py": "model = dict(type='C')",
+    }.items():  # fmt: skip
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text + "\n")
+    entries, without = catalog(tmp_path)
+    assert sorted(entry.names for entry in entries) == [
+        ("a/one_r50.py", "a/two_r50.py"), ("a/other_r18.py",)]  # fmt: skip
+    assert without["b/none.py"] == "it has no model"
+    assert without["b/wrong.py"].startswith("it cannot be read")
+
+
+def test_small_ones_come_first_and_every_folder_has_one_early() -> None:
+    names = ["a/x101-64x4d.py", "a/r50.py", "b/swin-l_r101.py", "a/r18.py", "c/r50.py", "c/r101.py"]
+    ordered = [entry.names[0] for entry in in_order(Entry(n, (n,)) for n in names)]
+    assert ordered == ["a/r18.py", "c/r50.py", "b/swin-l_r101.py", "a/r50.py", "c/r101.py",
+                       "a/x101-64x4d.py"]  # fmt: skip
+
+
+def test_a_batch_has_what_the_config_loads() -> None:
+    model = {"type": "A", "data_preprocessor": {"type": "B"},
+             "heads": [{"num_classes": 7}, {"num_classes": 3}]}  # fmt: skip
+    assert class_count(model) == 3 and class_count({"num_classes": 80}) == 10
+    plain = batch_for({"model": model}, 32)
+    assert [tuple(image.shape) for image in plain["inputs"]] == [(3, 32, 32)] * 2
+    assert "masks" not in plain["data_samples"][0].gt_instances
+    assert int(torch.cat([s.gt_instances.labels for s in plain["data_samples"]]).max()) < 3
+    load = [{"type": "LoadAnnotations", "with_mask": True, "with_seg": True}]
+    full = batch_for({"model": model, "train_dataloader": {"pipeline": load}}, 32)
+    assert full["data_samples"][0].gt_instances.masks.masks.shape == (3, 32, 32)
+    assert full["data_samples"][0].gt_sem_seg.sem_seg.shape == (1, 32, 32)
+
+
+# -------------------------------------------------------------------------------- study
+
+
+@pytest.fixture
+def three(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A zoo of three models, and the list of those that were tried."""
+    entries = [Entry(f"/{n}", (n,)) for n in ("a/r18.py", "b/r50.py", "c/r101.py")]
+    tried: list[str] = []
+
+    def trial(entry: Entry, zoo: Zoo) -> Trial:
+        tried.append(entry.names[0])
+        if entry.names[0] == "b/r50.py":
+            return Trial(list(entry.names), results={"Sum": "it differs"})
+        return Trial(list(entry.names), results=dict.fromkeys(COMBINERS, ""), terms=["cls", "loc"])
+
+    monkeypatch.setattr(study, "_catalog", lambda folder: (entries, {"d/none.py": "no model"}))
+    monkeypatch.setattr(study, "_tried", trial)
+    return tried
+
+
+def test_it_goes_on_where_it_was(three: list[str], tmp_path: Path) -> None:
+    run_zoo(Zoo(only=("a/",), work_dir=str(tmp_path)))
+    assert three == ["a/r18.py"]
+    trials = run_zoo(Zoo(work_dir=str(tmp_path)))
+    assert three == ["a/r18.py", "b/r50.py", "c/r101.py"]
+    assert [trial.good for trial in trials] == [True, False, True]
+    run_zoo(Zoo(work_dir=str(tmp_path)))
+    assert len(three) == 3
+    run_zoo(Zoo(work_dir=str(tmp_path), again=True))
+    assert three[3:] == ["b/r50.py"]
+    assert "| b/r50.py | Sum: it differs |" in (tmp_path / "zoo.md").read_text()
+
+
+def test_wrong_input_ends_in_one_line(three: list[str], tmp_path: Path) -> None:
+    folder = ["--work-dir", str(tmp_path)]
+    with pytest.raises(LossweaveError, match="no config's name contains nowhere"):
+        zoo(["--only", "nowhere", *folder])
+    with pytest.raises(LossweaveError, match=r"--seconds=0\.0 should be above 0"):
+        zoo(["--seconds", "0", *folder])
+    with pytest.raises(LossweaveError, match=r"1 models are not as they should be, e\.g\. b/r50"):
+        zoo(folder)
+    assert three == ["a/r18.py", "b/r50.py", "c/r101.py"]
+
+
+@pytest.mark.parametrize(
+    ("behave", "why"),
+    [
+        (lambda: time.sleep(60), "stopped: it took more than 1 seconds"),
+        (lambda: bytearray(2 * 2**30) and time.sleep(60), "stopped: it took more than 1 GB"),
+        (lambda: os._exit(9), "its process ended with status 9"),
+    ],
+)
+def test_a_process_that_goes_wrong_is_ended(
+    monkeypatch: pytest.MonkeyPatch, behave: Any, why: str
+) -> None:
+    monkeypatch.setattr(study, "try_model", lambda path, names: behave())
+    monkeypatch.setattr(study, "_memory", _above(study._memory(os.getpid())))
+    seconds = 1.0 if "seconds" in why else 50.0
+    trial = study._tried(Entry("/a", ("a",)), Zoo(seconds=seconds, gigabytes=1.0))
+    assert trial.stock.startswith(why) and trial.seconds < 50
+
+
+def _above(own: int) -> Any:
+    """What a child holds beyond what it shares with this process."""
+    measured = study._memory
+    return lambda pid: max(0, measured(pid) - own)
+
+
+def test_the_report() -> None:
+    good = dict.fromkeys(COMBINERS, "")
+    trials = [
+        Trial(["a/r18.py", "a/again.py"], results=good, terms=["cls", "loc"]),
+        Trial(["a/x.py"], stock="ImportError: a | b"),
+        Trial(["b/y.py"], results={**good, "PCGrad": "no gradient"}, terms=["pos", "neg", "mid"]),
+    ]
+    text = zoo_report(trials, {"z.py": "it has no model"}, 9, provenance("python tools/zoo.py"))
+    assert "4 of 9 configs with a model are tried (3 models); stock trains a step in 3" in text
+    assert "; in 2 of these all 3 combiners do" in text
+    assert "| a | 3 | 2 | 2 | 2 | 2 | task |" in text
+    assert "| b | 1 | 1 | 1 | 1 | 0 | loss (3) |" in text
+    assert "| b/y.py | PCGrad: no gradient |" in text
+    assert "| a/x.py | ImportError: a \\| b |" in text
+    assert Trial(**json.loads(json.dumps(asdict(trials[0])))) == trials[0]
