@@ -71,7 +71,8 @@ def together(
         for task in TASKS:
             entries |= losses_of(models[task], task, update)
         combination(entries).backward()
-        found = {task: row["weight"] for task, row in combination.last().items()}
+        logged = combination.logged()
+        found = {task: logged[f"weight_{task}"] for task in TASKS}
         for task in TASKS:
             if all(p.grad is None for p in models[task].parameters()):
                 found[task] = float("nan")
