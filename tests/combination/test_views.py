@@ -2,10 +2,13 @@
 
 import copy
 import pickle
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.multiprocessing as mp
+from helpers import views_ddp
 from torch import Tensor, nn
 
 from lossweave.combination import LossCombination, TermMap, build_combination
@@ -269,3 +272,13 @@ def test_a_list_is_addressed_by_level(
         assert split["loss_cls[0]"] == 2 and split["loss_cls[1]"] == 4
     else:
         assert split["loss_cls"] == 6
+
+
+def test_ranks_whose_first_batches_differ_have_the_same_terms(tmp_path: Path) -> None:
+    mp.spawn(views_ddp.work, args=(str(tmp_path),), nprocs=views_ddp.WORLD, join=True)
+    files = [tmp_path / f"rank{rank}.pt" for rank in range(views_ddp.WORLD)]
+    for one, other in zip(*(torch.load(f, weights_only=True) for f in files), strict=True):
+        assert one[0] == other[0] == ("a", "b", "c")
+        assert list(one[1]) == list(other[1])
+        assert all(torch.equal(one[1][key], other[1][key]) for key in one[1])
+        assert all(torch.equal(a, b) for a, b in zip(one[2], other[2], strict=True))

@@ -60,6 +60,12 @@ def _check(make_cfg, *args, stop_after: int = 3, iterations: int = 5, **changes)
     assert ends[0] == ends[1]
 
 
+@pytest.mark.parametrize("terms", ["loss", "auto"])
+def test_terms_that_follow_from_the_losses(terms: str, make_cfg) -> None:
+    changes = dict(LOSSWEAVE__TERMS=terms)
+    _check(make_cfg, "faster_rcnn", combiner_config("UncertaintyWeighting"), **changes)
+
+
 @pytest.mark.parametrize("name", ALL_COMBINERS)
 def test_every_combiner(name: str, make_cfg) -> None:
     _check(make_cfg, "retinanet", combiner_config(name))

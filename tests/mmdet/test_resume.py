@@ -96,6 +96,28 @@ def test_stock_epoch_loop_from_an_epoch_end(make_config) -> None:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("detector", "terms"),
+    [("faster_rcnn", "loss"), ("retinanet", "level"), ("retinanet", "auto")],
+)
+def test_terms_that_follow_from_the_losses(detector, terms, make_config) -> None:
+    combiner = combiner_config("UncertaintyWeighting")
+    _check(make_config, detector, combiner, stop_after=3, iterations=5, model__terms=terms)
+
+
+@pytest.mark.parametrize(
+    "combiner",
+    [combiner_config("UncertaintyWeighting"), dict(type="GradNorm", boundary="representation")],
+    ids=["values", "gradients"],
+)
+def test_terms_that_follow_from_the_losses_with_averaged_buffers(combiner, make_config) -> None:
+    hooks = [dict(type="EMAHook", momentum=0.1, update_buffers=True)]
+    _check(
+        make_config, "faster_rcnn", combiner, stop_after=3, iterations=5, custom_hooks=hooks,
+        model__terms="loss", model__on_nonfinite="skip",
+    )  # fmt: skip
+
+
 def test_within_an_accumulation_window(make_config) -> None:
     for name in ("UncertaintyWeighting", "DWA", "Alternating"):
         _check(
