@@ -44,17 +44,18 @@ def machine_line(found: Mapping[str, Any] | None = None) -> str:
     """A machine in one line, for reports.
 
     Args:
-        found: as :func:`machine` has it, without the threads where they are not known; this
-            one if None.
+        found: as :func:`machine` has it, None for what is not known; this one if None.
 
     Example:
         >>> machine_line({"cpu": "Any", "cores": 2, "torch_threads": 1, "accelerator": "H100"})
         'Any, 2 cores, 1 torch threads; H100'
     """
     found = machine() if found is None else found
-    parts = [str(found["cpu"]), f"{found['cores']} cores"]
-    if found["torch_threads"] is not None:
-        parts.append(f"{found['torch_threads']} torch threads")
+    parts = [
+        found["cpu"] or "a machine not recorded",
+        *([f"{found['cores']} cores"] if found["cores"] else []),
+        *([f"{found['torch_threads']} torch threads"] if found["torch_threads"] else []),
+    ]
     accelerator = f"; {found['accelerator']}" if found["accelerator"] else ""
     return ", ".join(parts) + accelerator
 

@@ -1,16 +1,20 @@
 """What the seeds say: paired differences, times, passes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from helpers.staged_runs import ENDS, JOINT_ENDS, staged_runs
 from scipy import stats
 
+from lossweave.errors import LossweaveError
 from lossweave.studies.alternating_vs_joint.findings import (
     ALTERNATING,
     EQUAL,
     JOINT,
     find,
 )
+from lossweave.studies.alternating_vs_joint.plots import ap_differences
 
 
 def test_differences_are_paired_by_seed() -> None:
@@ -45,3 +49,24 @@ def test_passes_recall_and_memory() -> None:
     assert found.optimizer_steps[ALTERNATING] == 800 + 400 + 800 + 400
     assert found.recall["AR@300"].mean == pytest.approx(0.1)
     assert found.peaks[ALTERNATING].mean == 900 * 2**20
+
+
+def test_trainings_of_two_places_are_no_pair() -> None:
+    runs = [
+        replace(run, place="elsewhere" if run.arm == JOINT and run.seed == 1 else "")
+        for run in staged_runs()
+    ]
+    found = find(runs)
+    paired = [ENDS[s] - JOINT_ENDS[s] for s in (0, 2)]
+    ap = found.differences["after step 4 - joint"]["AP"]
+    assert ap.count == 2 and ap.mean == pytest.approx(np.mean(paired))
+    assert found.ratios["all steps / joint"].count == 2
+    assert found.differences["after step 4 - joint-equal"]["AP"].count == 3
+    assert found.final[JOINT]["AP"].count == 3
+    rows = ap_differences(runs)
+    assert list(rows["alternating - joint, papers' budget"]) == [0, 2]
+
+
+def test_without_alternating_trainings_there_is_nothing_to_say() -> None:
+    with pytest.raises(LossweaveError, match="lacks the results of alternating"):
+        find([run for run in staged_runs() if run.arm == JOINT])

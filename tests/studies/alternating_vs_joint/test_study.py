@@ -1,6 +1,7 @@
 """Alternating against joint training: what is run, and what goes on."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,11 @@ from helpers.synthetic_runs import alternating_record, joint_record
 from lossweave.errors import LossweaveError
 from lossweave.staged.stages import Budget
 from lossweave.studies.alternating_vs_joint import study as study_module
-from lossweave.studies.alternating_vs_joint.findings import ALTERNATING, JOINT, Study
+from lossweave.studies.alternating_vs_joint.findings import ALTERNATING, EQUAL, JOINT, Study
 from lossweave.studies.alternating_vs_joint.study import joint_options, run_study
+from lossweave.studies.ledger.book import LedgerOptions
+from lossweave.studies.ledger.ledger import read
+from lossweave.studies.results.remake import remake
 
 
 def test_equal_compute_keeps_the_proportions() -> None:
@@ -89,3 +93,30 @@ def test_wrong_input(tmp_path: Path) -> None:
     ]:
         with pytest.raises(LossweaveError, match=message):
             run_study(study)
+
+
+def test_the_ledger_alone_makes_the_report(trainings: list[list[str]], tmp_path: Path) -> None:
+    config = tmp_path / "four.py"
+    config.write_text(
+        "model = dict(type='FasterRCNN', backbone={'depth': 50}, rpn_head={}, roi_head={})\n"
+        "train_dataloader = dict(batch_size=2)\n"
+        "some = dict(iterations=9)\n"
+        "schedule = dict(type='four_step', rpn=some, rcnn=some, joint=some)\n"
+    )
+    trainings.append([])  # none is cut off
+    work = tmp_path / "work"
+    study = Study(str(config), (0, 1), str(work))
+    runs = run_study(study)
+    assert len(trainings) == 7
+    reading = read(work / "ledger.jsonl")
+    assert [r.method for r in reading.results[:3]] == [ALTERNATING, JOINT, EQUAL]
+    assert reading.results[0].scores == {"AP": 0.5, "AP50": runs[0].final["AP50"]}
+    remake([work / "ledger.jsonl"], tmp_path / "again")
+    elsewhere = replace(study, work_dir=str(tmp_path / "else"))
+    again = run_study(replace(elsewhere, ledger=LedgerOptions((str(work / "ledger.jsonl"),))))
+    assert len(trainings) == 7 and again == runs
+    for folder in ("again", "else"):
+        for name in ("alternating_vs_joint.md", "stages.png", "differences.png"):
+            assert (tmp_path / folder / name).read_bytes() == (work / name).read_bytes(), name
+    plan = replace(study, seeds=(0, 1, 2), ledger=LedgerOptions(plan=True))
+    assert run_study(plan) == [] and len(trainings) == 7

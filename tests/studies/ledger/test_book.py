@@ -59,7 +59,7 @@ def test_results_of_another_place_count_unless_here_is_asked(tmp_path: Path, pla
 def test_remarks_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     append(tmp_path / "ledger.jsonl", result(), result(test=0.1))
     Book(LedgerOptions(), tmp_path)
-    assert "OTHER SCORES" in capsys.readouterr().out
+    assert "OTHER NUMBERS" in capsys.readouterr().out
 
 
 def test_a_plan_says_what_is_lacking_and_how_long_it_may_take(tmp_path: Path) -> None:

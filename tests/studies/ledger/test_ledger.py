@@ -43,7 +43,7 @@ def test_a_duplicate_is_reported_and_the_first_one_counts(tmp_path: Path) -> Non
     assert [r.scores["test"] for r in reading.results] == [0.5]
     same, other = reading.remarks
     assert "line 2: Sum, seed 0 is there already" in same and "line 1" in same
-    assert same.endswith("with the same scores") and other.endswith("with OTHER SCORES")
+    assert same.endswith("with the same numbers") and other.endswith("with OTHER NUMBERS")
     append(tmp_path / "copy.jsonl", result(test=0.5))
     (remark,) = read(tmp_path / "copy.jsonl", tmp_path / "copy.jsonl").remarks
     assert "copy.jsonl, line 1" in remark

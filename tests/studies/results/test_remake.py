@@ -113,6 +113,19 @@ def test_what_makes_no_report(tmp_path: Path, lines: list, message: str) -> None
     assert "\n" not in str(refused.value)
 
 
+def test_the_results_of_the_docs_make_their_reports_byte_for_byte(tmp_path: Path) -> None:
+    """Texts and numbers; pictures depend on the fonts of the machine, and are there."""
+    docs = Path(__file__).parents[3] / "docs" / "results"
+    ledgers = sorted(docs.rglob("ledger.jsonl"))
+    assert len(ledgers) >= 6
+    for ledger in ledgers:
+        remake([ledger], tmp_path / ledger.parent.name)
+        made = _files(tmp_path / ledger.parent.name)
+        for name, content in made.items():
+            kept = (ledger.parent / name).read_bytes()
+            assert kept if name.endswith(".png") else kept == content, (ledger.parent.name, name)
+
+
 def test_no_ledger(tmp_path: Path) -> None:
     with pytest.raises(LossweaveError, match="no ledger"):
         remake([tmp_path / "none.jsonl"], tmp_path)

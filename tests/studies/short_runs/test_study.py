@@ -8,6 +8,8 @@ from lossweave.combiners import GradientCombiner, register_combiner
 from lossweave.combiners.registry import _COMBINERS
 from lossweave.demo import make_demo_data
 from lossweave.errors import LossweaveError
+from lossweave.studies.ledger.ledger import read
+from lossweave.studies.results.remake import remake
 from lossweave.studies.short_runs.cli import short_runs
 from lossweave.studies.short_runs.findings import (
     CONFIGS,
@@ -62,6 +64,12 @@ def test_trainings(tmp_path, monkeypatch, capsys, failing) -> None:
     assert "no weights today" in (folder / "ssd" / failing / "error.txt").read_text()
     for name in ("short_runs.md", "short_runs.png"):
         assert (folder / name).stat().st_size > 500
+    # What ran to its end is in the ledger, and the ledger alone makes the report of it.
+    (result,) = read(folder / "ledger.jsonl").results
+    assert (result.method, result.budget["iterations"]) == ("MGDA", 5) and result.config_hash
+    remake([folder / "ledger.jsonl"], tmp_path / "again")
+    (again,) = json.loads((tmp_path / "again" / "short_runs.json").read_text())["runs"]
+    assert again == good
     # What is finished is kept, also with other combiners beside it; other settings are refused.
     log = next((folder / "ssd/MGDA").glob("*/*.log"))
     words[1:3] = ["MGDA"]

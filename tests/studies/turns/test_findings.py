@@ -1,5 +1,6 @@
 """What the seeds say about the three questions."""
 
+from dataclasses import replace
 from math import log
 
 import numpy as np
@@ -9,6 +10,7 @@ from helpers.turn_outcomes import LENGTHS, turn_outcomes
 from scipy import stats
 
 from lossweave.combiners import build_combiner
+from lossweave.errors import LossweaveError
 from lossweave.progress import Progress
 from lossweave.studies.runs.record import Series, TermHistory
 from lossweave.studies.turns.findings import (
@@ -81,3 +83,22 @@ def test_turns_are_the_half_weighted_sum_to_first_order() -> None:
     assert apart[0] < 0.02
     assert apart[1] / apart[0] == pytest.approx(0.1, rel=0.02)
     assert apart[2] / apart[1] == pytest.approx(0.1, rel=0.02)
+
+
+def test_trainings_of_two_places_are_no_pair() -> None:
+    outcomes = turn_outcomes()
+    for place, outcome in enumerate(outcomes):
+        if outcome.part == "turns of 1" and outcome.score.seed == 2:
+            outcomes[place] = replace(outcome, score=replace(outcome.score, place="elsewhere"))
+    found = answer(outcomes, LENGTHS)
+    assert found.half["AP"].count == 2 and found.half["AP"].mean == pytest.approx(-0.0495)
+    assert found.curves["turns of 1"]["cls"].count == 2
+    assert found.to_sum["half"]["AP"].count == 3
+
+
+def test_a_part_that_is_missing_is_named() -> None:
+    some = [o for o in turn_outcomes() if o.part not in ("half", "loc alone")]
+    with pytest.raises(LossweaveError, match="lacks the results of half, loc alone"):
+        answer(some, LENGTHS)
+    with pytest.raises(LossweaveError, match="lacks the results of sum"):
+        answer([], LENGTHS)

@@ -1,6 +1,7 @@
 """The report on turns."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,3 +38,11 @@ def test_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_outcomes_are_json() -> None:
     content = json.loads(json.dumps(_as_dict(turn_outcomes()[0])))
     assert content["training_end"]["cls"] > 0 and content["held_out"]["loc"] == 0.4
+
+
+def test_places_are_shown() -> None:
+    outcomes = turn_outcomes()
+    outcomes[0] = replace(outcomes[0], score=replace(outcomes[0].score, place="elsewhere"))
+    turns = Turns(lengths=LENGTHS)
+    text = turns_markdown(turns, outcomes, answer(outcomes, LENGTHS), provenance(turns.command))
+    assert "- elsewhere: Sum, seed 0\n" in text and "of one place alone" in text

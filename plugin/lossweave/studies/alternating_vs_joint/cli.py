@@ -5,7 +5,12 @@ from collections.abc import Sequence
 from lossweave.errors import LossweaveError
 from lossweave.studies.alternating_vs_joint.findings import Study
 from lossweave.studies.alternating_vs_joint.study import run_study
-from lossweave.studies.options import add_processes, tool_parser, trainings_of
+from lossweave.studies.options import (
+    add_ledger,
+    add_processes,
+    tool_parser,
+    trainings_of,
+)
 
 __all__ = ["alternating_vs_joint"]
 
@@ -16,13 +21,15 @@ RPN's recall before and after step 3, times of every stage and proposal pass, me
 
 The joint training is run at two budgets: the config's, in the papers' proportion (70k x 2 images
 against 80k / 40k / 80k / 40k x 1 / 2 / 1 / 2), and at equal compute, with as many image passes as
-the alternating one. Finished trainings are kept, interrupted ones (Ctrl-C) go on at their stage
-and iteration: call again, with more seeds to add some."""
+the alternating one. Every result is a line of a ledger, and only what it lacks is trained;
+interrupted trainings (Ctrl-C) go on at their stage and iteration: call again, with more seeds to
+add some."""
 
 _EXAMPLES = """\
 what is written, in work_dirs/alternating_vs_joint:
   alternating_vs_joint.md     tables and verdicts, with stages.png and differences.png
   alternating_vs_joint.json   every number, every training's record, commands, versions, machine
+  ledger.jsonl                a line a training; tools/results.py makes the report anew from it
   <way>_seed<n>/              a training: its checkpoints, proposals, logs and record.json
 
 examples:
@@ -53,6 +60,7 @@ def alternating_vs_joint(arguments: Sequence[str] | None = None) -> None:
         "--no-equal", action="store_true", help="leave out the joint training at equal compute"
     )
     add_processes(parser, Study.work_dir)
+    add_ledger(parser)
     args = parser.parse_args(arguments)
     if args.seeds < 1:
         raise LossweaveError(f"--seeds={args.seeds} should be at least 1")

@@ -1,11 +1,13 @@
 """What the study asks for, what a training ends in, and what the seeds say."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
+from lossweave.errors import LossweaveError
 from lossweave.staged.record import StageRecord, TrainingRecord
-from lossweave.studies.report.paired import Spread, differences, spread
+from lossweave.studies.ledger.book import LedgerOptions
+from lossweave.studies.report.paired import Spread, spread
 
 __all__ = [
     "ALTERNATING",
@@ -18,6 +20,7 @@ __all__ = [
     "Run",
     "Study",
     "find",
+    "pairs",
 ]
 
 ALTERNATING, JOINT, EQUAL = "alternating", "joint", "joint-equal"
@@ -43,6 +46,7 @@ class Study:
         options: further ``--cfg-options``, the same for all.
         equal: whether joint training at equal compute is run as well.
         command: the command that asked for it, for the report.
+        ledger: where results are, and what of them counts.
     """
 
     config: str
@@ -52,6 +56,7 @@ class Study:
     options: tuple[str, ...] = ()
     equal: bool = True
     command: str = "python tools/alternating_vs_joint.py"
+    ledger: LedgerOptions = field(default_factory=LedgerOptions)
 
 
 @dataclass(frozen=True)
@@ -63,12 +68,14 @@ class Run:
         seed: its seed.
         record: what it measured.
         start: a checksum of the initial weights; None where they are not kept.
+        place: which code trained on what machine. Trainings of two places are no pair.
     """
 
     arm: str
     seed: int
     record: TrainingRecord
     start: str | None = None
+    place: str = ""
 
     @property
     def final(self) -> dict[str, float]:
@@ -123,10 +130,15 @@ def find(runs: Sequence[Run]) -> Findings:
 
     Args:
         runs: of any seeds; alternating ones among them.
+
+    Raises:
+        LossweaveError: there is no alternating one.
     """
     arms: dict[str, dict[int, Run]] = {}
     for run in runs:
-        arms.setdefault(run.arm, {})[run.seed] = run
+        arms.setdefault(run.arm, {}).setdefault(run.seed, run)
+    if ALTERNATING not in arms:
+        raise LossweaveError("the study lacks the results of alternating training")
     four, joints = arms[ALTERNATING], {a: r for a, r in arms.items() if a != ALTERNATING}
     any_four = next(iter(four.values())).record
     names = [stage.name for stage in any_four.stages]
@@ -217,9 +229,12 @@ def _over(found: dict[int, Run], read: _Read) -> Spread:
 
 
 def _paired(a: dict[int, Run], read_a: _Read, b: dict[int, Run], read_b: _Read) -> Spread:
-    left = {seed: read_a(run) for seed, run in a.items()}
-    right = {seed: read_b(run) for seed, run in b.items()}
-    return spread([*differences(left, right).values()])
+    return spread([read_a(a[seed]) - read_b(b[seed]) for seed in pairs(a, b)])
+
+
+def pairs(a: dict[int, Run], b: dict[int, Run]) -> list[int]:
+    """The seeds that both have, of the same code and machine."""
+    return [seed for seed in sorted(set(a) & set(b)) if a[seed].place == b[seed].place]
 
 
 def _differences(
@@ -263,7 +278,7 @@ def _ratios(
         ways["steps 1 and 2, by median iterations,"] = (half, _median_seconds)
     for arm, runs in joints.items():
         for way, (read, below) in ways.items():
-            seeds = sorted(set(four) & set(runs))
+            seeds = pairs(four, runs)
             ratios = [read(four[s]) / b for s in seeds if (b := below(runs[s])) > 0]
             found[f"{way} / {arm}"] = spread(ratios)
     return found

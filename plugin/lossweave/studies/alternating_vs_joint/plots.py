@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lossweave.studies.alternating_vs_joint.findings import ALTERNATING, EQUAL, JOINT, Run
+from lossweave.studies.alternating_vs_joint.findings import ALTERNATING, EQUAL, JOINT, Run, pairs
 from lossweave.studies.report.paired import differences, spread
 from lossweave.studies.report.plots import COLORS
 
@@ -101,12 +101,13 @@ def plot_differences(runs: Sequence[Run], path: str | Path) -> Path:
 def ap_differences(runs: Sequence[Run]) -> dict[str, dict[int, float]]:
     """Per seed, AP of the alternating training's end and of its step 2 minus the others'."""
     arms = _by_arm(runs)
+    four = arms[ALTERNATING]
     final = {
         arm: {seed: run.final["AP"] for seed, run in found.items() if "AP" in run.final}
         for arm, found in arms.items()
     }
     step2 = {}
-    for seed, run in arms[ALTERNATING].items():
+    for seed, run in four.items():
         scored = [s.metrics["AP"] for s in run.record.stages if "AP" in s.metrics]
         if len(scored) > 1:
             step2[seed] = scored[0]
@@ -114,9 +115,10 @@ def ap_differences(runs: Sequence[Run]) -> dict[str, dict[int, float]]:
     for arm in (JOINT, EQUAL):
         if arm in final:
             name = _ROWS[arm].replace("\n", " ")
-            rows[f"alternating - {name}"] = differences(final[ALTERNATING], final[arm])
+            ends = {seed: final[arm][seed] for seed in pairs(four, arms[arm]) if seed in final[arm]}
+            rows[f"alternating - {name}"] = differences(final[ALTERNATING], ends)
             if step2:
-                rows[f"after step 2 - {name}"] = differences(step2, final[arm])
+                rows[f"after step 2 - {name}"] = differences(step2, ends)
     if step2:
         rows["after step 4 - after step 2"] = differences(final[ALTERNATING], step2)
     return {name: values for name, values in rows.items() if values}
@@ -127,7 +129,7 @@ def _by_arm(runs: Sequence[Run]) -> dict[str, dict[int, Run]]:
     for arm in (ALTERNATING, JOINT, EQUAL):
         for run in runs:
             if run.arm == arm:
-                arms.setdefault(arm, {})[run.seed] = run
+                arms.setdefault(arm, {}).setdefault(run.seed, run)
     return arms
 
 

@@ -17,6 +17,7 @@ from lossweave.studies.alternating_vs_joint.findings import (
     Study,
 )
 from lossweave.studies.alternating_vs_joint.plots import plot_differences, plot_stages
+from lossweave.studies.ledger.facts import places_text
 from lossweave.studies.report.paired import Spread
 from lossweave.studies.report.tables import counted, markdown_table, number, text_table
 from lossweave.utils.files import write_json
@@ -105,6 +106,7 @@ def study_markdown(
 ) -> str:
     """The report's text; its pictures lie beside it. Arguments as :func:`write_study`."""
     seeds = sorted({run.seed for run in runs})
+    code = f"Code: {facts['code']}. " if "code" in facts else ""
     parts = [
         f"# Faster R-CNN, alternating against joint training: {counted(len(seeds), 'seed')}",
         verdict(found),
@@ -129,12 +131,24 @@ def study_markdown(
         "## The RPN's average recall\n\n" + _recall(found),
         "## Time, memory\n\n" + _costs(study, found),
         "![The stages on a time axis, with AP and recall](stages.png)",
+        *_places(runs),
         f"Command: `{study.command}`",
-        f"Date: {facts['date']}. Machine: {machine_line(facts['machine'])}; "
+        f"Date: {facts['date']}. {code}Machine: {machine_line(facts['machine'])}; "
         f"{counted(study.jobs, 'training')} at a time. Every number and every training's own "
         "record are in `alternating_vs_joint.json`.",
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"
+
+
+def _places(runs: Sequence[Run]) -> list[str]:
+    """What was trained where, if that is more than one place."""
+    text = places_text((run.place, f"{_NAMES[run.arm]}, seed {run.seed}") for run in runs)
+    if not text:
+        return []
+    return [
+        "## Trained by several states of the code, or on several machines\n\n"
+        f"{text}\n\nDifferences and ratios are of trainings of one place alone."
+    ]
 
 
 def _split(runs: Sequence[Run]) -> str:

@@ -24,21 +24,23 @@ from lossweave.studies.alternating_vs_joint.findings import (
     JOINT,
     Run,
     Study,
-    find,
 )
-from lossweave.studies.alternating_vs_joint.report import write_study
+from lossweave.studies.alternating_vs_joint.results import filled, report_study, wanted
+from lossweave.studies.ledger.book import Book
+from lossweave.studies.ledger.identity import code_of_today
+from lossweave.studies.ledger.result import Result
 from lossweave.studies.runs.processes import call, run_all
 from lossweave.studies.runs.training import refuse_other_settings
-from lossweave.utils.provenance import provenance
 
 __all__ = ["joint_options", "run_study"]
 
 
 def run_study(study: Study) -> list[Run]:
-    """Train what is not trained yet, and write record, report and plots.
+    """Train what the ledger lacks, and write record, report and plots.
 
     Returns:
-        One run per way and seed.
+        One run per way and seed. With ``ledger.plan`` none: what is lacking is printed, and
+        nothing is trained.
 
     Raises:
         LossweaveError: wrong input, before anything is trained, or a training that failed.
@@ -48,22 +50,16 @@ def run_study(study: Study) -> list[Run]:
     read = read_staged(study.config, study.options)  # here, not in threads
     plans = _plans(study, read)
     checksum = hashlib.sha256(read.told.encode()).hexdigest()[:12]
+    asked = [(arm, seed) for seed in study.seeds for arm in plans]
+    book = Book(study.ledger, study.work_dir)
+    if study.ledger.plan:
+        print(book.plan_text([wanted(study, read, arm, seed) for arm, seed in asked]))
+        return []
     work = [
-        partial(_train, study, arm, seed, plans[arm], read, checksum)
-        for seed in study.seeds
-        for arm in plans
+        partial(_obtain, study, book, arm, seed, plans[arm], read, checksum) for arm, seed in asked
     ]
-    runs = run_all(work, study.jobs, "trainings", partial(_standing, study, list(plans)))
-    found = find(runs)
-    facts = provenance(
-        study.command,
-        config=study.config,
-        seeds=study.seeds,
-        options=study.options,
-        jobs=study.jobs,
-    )
-    write_study(study, runs, found, facts)
-    return runs
+    results = run_all(work, study.jobs, "trainings", partial(_standing, study, list(plans)))
+    return report_study(study, results)
 
 
 # ------------------------------------------------------------------------------ planning
@@ -106,6 +102,23 @@ def _plans(study: Study, read: StagedConfig) -> dict[str, tuple[str, ...]]:
 
 def _images(stage: Stage, batch: int) -> int:
     return stage.budget.iterations * (stage.budget.batch_size or batch)
+
+
+def _obtain(
+    study: Study,
+    book: Book,
+    arm: str,
+    seed: int,
+    options: Sequence[str],
+    read: StagedConfig,
+    checksum: str,
+) -> Result:
+    def train(asked: Result) -> Result:
+        begun = _finished(_folder(study, arm, seed))
+        run = _train(study, arm, seed, options, read, checksum)
+        return filled(asked, run, study.jobs, None if begun else code_of_today())
+
+    return book.obtain(wanted(study, read, arm, seed), train)
 
 
 def _train(

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from lossweave.errors import LossweaveError
 from lossweave.studies.compare.rates import at_rates, rate_edges, weights_at_edge
 from lossweave.studies.ledger.book import LedgerOptions
 from lossweave.studies.report.paired import paired_interval
@@ -96,11 +97,16 @@ def summarize(scores: Sequence[Score]) -> tuple[str, list[dict[str, Any]]]:
     The tuned sum is the ``Sum`` with the best mean AP on the VALIDATION split; differences to
     it are on the TEST split, paired by seed. A pair is of one place, that is of the same code
     and machine; of a seed that has none, ``unpaired`` says so.
+
+    Raises:
+        LossweaveError: there is no sum.
     """
     by_method: dict[str, dict[int, list[Score]]] = {}
     for score in scores:
         by_method.setdefault(score.method, {}).setdefault(score.seed, []).append(score)
     sums = [label for label in by_method if label.split()[0] == "Sum"]
+    if not sums:
+        raise LossweaveError("a comparison lacks the results of a Sum to compare with")
     tuned = max(sums, key=lambda label: np.mean([s[0].val for s in by_method[label].values()]))
     reference = by_method[tuned]
     rows = []

@@ -75,7 +75,10 @@ class Book:
         self.reading = read(*self.paths)  # another process may have been faster
         if (known := self.found(wanted)) is not None:
             return known
-        result = train(wanted)
+        return self.add(train(wanted))
+
+    def add(self, result: Result) -> Result:
+        """Add a result to the first ledger; the result."""
         append(self.paths[0], result)
         return result
 

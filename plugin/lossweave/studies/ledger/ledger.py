@@ -65,7 +65,7 @@ def read(*paths: str | Path) -> Reading:
             before = results.setdefault(result.key, result)
             where = origins.setdefault(result.key, f"{path}, line {number}")
             if before is not result:
-                same = "the same scores" if _same(before, result) else "OTHER SCORES"
+                same = "the same numbers" if _same(before, result) else "OTHER NUMBERS"
                 remarks.append(
                     f"{path}, line {number}: {result.label} is there already ({where}), with {same}"
                 )
@@ -154,6 +154,7 @@ def _parsed(line: bytes, where: str) -> Result:
 
 def _same(a: Result, b: Result) -> bool:
     def plain(result: Result) -> Sequence[tuple[str, float | None]]:
-        return sorted((n, None if isnan(v) else v) for n, v in result.scores.items())
+        numbers = [*result.scores.items(), *result.losses.items()]
+        return sorted((name, None if isnan(value) else value) for name, value in numbers)
 
     return plain(a) == plain(b)

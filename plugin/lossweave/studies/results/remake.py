@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from lossweave.errors import LossweaveError
+from lossweave.studies.alternating_vs_joint import results as alternating_vs_joint
 from lossweave.studies.compare import results as compare
 from lossweave.studies.ledger.book import LEDGER_FILE
 from lossweave.studies.ledger.ledger import read
 from lossweave.studies.ledger.result import Result
+from lossweave.studies.short_runs import results as short_runs
+from lossweave.studies.turns import results as turns
 
 __all__ = ["REPORTS", "Report", "remake", "remake_all"]
 
@@ -33,7 +36,12 @@ def _compare(results: Sequence[Result], work_dir: str) -> None:
 
 
 #: By the study's name.
-REPORTS = {compare.STUDY: Report(_compare)}
+REPORTS = {
+    alternating_vs_joint.STUDY: Report(alternating_vs_joint.report),
+    compare.STUDY: Report(_compare),
+    short_runs.STUDY: Report(short_runs.report, short_runs.alike),
+    turns.STUDY: Report(turns.report),
+}
 
 
 def remake(paths: Sequence[str | Path], work_dir: str | Path) -> list[str]:

@@ -174,4 +174,5 @@ def _median(rows: Sequence[Mapping[str, float]], key: str) -> float:
 
 
 def _series(points: Mapping[str, Sequence[Any]]) -> Series:
-    return Series(tuple(points["steps"]), tuple(points["values"]))
+    values = (float("nan") if value is None else value for value in points["values"])
+    return Series(tuple(points["steps"]), tuple(values))

@@ -20,6 +20,7 @@ _EXAMPLES = """\
 what is written, in work_dirs/short_runs:
   short_runs.md             a row per training, with short_runs.png
   short_runs.json           every iteration's terms, seconds, versions, machine
+  ledger.jsonl              a line a training; tools/results.py makes the report anew from it
   <detector>/<combiner>/    the training's log
 
 examples:

@@ -19,6 +19,8 @@ from tqdm import tqdm
 from lossweave.combiners import GradientCombiner, combiner_class
 from lossweave.errors import LossweaveError
 from lossweave.mmdet.configs import load_config, with_combiner
+from lossweave.studies.ledger.book import LEDGER_FILE, Book, LedgerOptions
+from lossweave.studies.ledger.facts import facts_of
 from lossweave.studies.runs.console import StudyRunner
 from lossweave.studies.runs.demo_data import ensure_data, stretched
 from lossweave.studies.short_runs.findings import (
@@ -29,6 +31,7 @@ from lossweave.studies.short_runs.findings import (
     judged,
 )
 from lossweave.studies.short_runs.report import outcome, write_short_runs
+from lossweave.studies.short_runs.results import filled, run_of, wanted
 from lossweave.utils.provenance import provenance
 
 __all__ = ["run_short_runs"]
@@ -37,7 +40,7 @@ _FINISHED = "run.json"
 
 
 def run_short_runs(short: ShortRuns) -> list[ShortRun]:
-    """Train what is not trained yet; write ``short_runs.md``, ``.json`` and ``.png``.
+    """Train what the ledger lacks; write ``short_runs.md``, ``.json`` and ``.png``.
 
     The trainings follow each other in one process. One that fails is noted, and tried again
     the next time; the others go on.
@@ -54,14 +57,27 @@ def run_short_runs(short: ShortRuns) -> list[ShortRun]:
     """
     plans = _plan(short)
     ensure_data(load_config(CONFIGS[short.detectors[0]]))
-    runs = []
+    if short.fresh:
+        (Path(short.work_dir) / LEDGER_FILE).unlink(missing_ok=True)
+    book = Book(LedgerOptions(), short.work_dir)
+    runs, results = [], []
     with tqdm(plans.items(), desc="trainings", unit="run") as bar:
         for (detector, combiner), cfg in bar:
             bar.set_postfix_str(f"{detector} {combiner}")
-            runs.append(_trained(short, detector, combiner, cfg))
+            asked = wanted(short, detector, _method(short, combiner), cfg.to_dict())
+            result = book.found(asked)
+            if result is None:
+                runs.append(_trained(short, detector, combiner, cfg))
+                # One that failed is tried again the next time, so it is no result.
+                result = None if runs[-1].error else book.add(filled(asked, runs[-1]))
+            else:
+                runs.append(run_of(result))
+            results += [result] if result is not None else []
             if not runs[-1].good:
                 tqdm.write(f"{detector} {combiner}: {outcome(runs[-1])}")
-    write_short_runs(short, runs, provenance(short.command, settings=asdict(short)))
+    settings = asdict(short)
+    facts = facts_of(results, settings=settings) if results else None
+    write_short_runs(short, runs, facts or provenance(short.command, settings=settings))
     return runs
 
 
@@ -127,6 +143,12 @@ def _config(short: ShortRuns, detector: str, combiner: str) -> Config:
     cfg.work_dir = str(_folder(short, detector, combiner))
     cfg.experiment_name = f"short_{detector}_{combiner}"
     return cfg
+
+
+def _method(short: ShortRuns, combiner: str) -> str:
+    """The combiner, with the boundary that it was given."""
+    bounded = short.boundary is not None and issubclass(combiner_class(combiner), GradientCombiner)
+    return f"{combiner} boundary={short.boundary}" if bounded else combiner
 
 
 def _folder(short: ShortRuns, detector: str, combiner: str) -> Path:

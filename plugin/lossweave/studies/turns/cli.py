@@ -2,7 +2,13 @@
 
 from collections.abc import Sequence
 
-from lossweave.studies.options import add_trainings, tool_parser, trainings_of
+from lossweave.studies.options import (
+    add_ledger,
+    add_trainings,
+    ledger_of,
+    tool_parser,
+    trainings_of,
+)
 from lossweave.studies.turns.findings import Turns
 from lossweave.studies.turns.study import run_turns
 
@@ -17,13 +23,15 @@ alone, with several seeds, and answer with intervals:
   does one task's training help the other?
 
 A task trained alone has no AP, so every term's loss on the test split is measured too, and
-samples of the weights say how far apart two trainings went. Finished trainings are kept and
-interrupted ones (Ctrl-C) go on: call again with more seeds, lengths or methods to add them."""
+samples of the weights say how far apart two trainings went. Every result is a line of a ledger,
+and only what it lacks is done; interrupted trainings (Ctrl-C) go on: call again with more seeds,
+lengths or methods to add them."""
 
 _EXAMPLES = """\
 what is written, in work_dirs/turns:
   turns.md                  tables and answers, with scores.png, terms.png, apart.png
   turns.json                every number and curve, commands, versions, machine
+  ledger.jsonl              a line a training; tools/results.py makes the report anew from it
   <method>_seed<n>/         a training: checkpoints, logs, score.json, term_losses.json
 
 examples:
@@ -65,11 +73,13 @@ def turns(arguments: Sequence[str] | None = None) -> None:
         help="further combiners, with their options in quotes",
     )
     add_trainings(parser, Turns.work_dir)
+    add_ledger(parser)
     args = parser.parse_args(arguments)
     run_turns(
         Turns(
             lengths=tuple(args.lengths),
             also=tuple(args.also),
+            ledger=ledger_of(args),
             **trainings_of(args, "turns", arguments),
         )
     )

@@ -1,13 +1,15 @@
 """What the study of turns asks for, what a training leaves, and what the seeds say."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from math import log
-from typing import Any
 
 import numpy as np
 
-from lossweave.studies.report.paired import Spread, differences, spread
+from lossweave.errors import LossweaveError
+from lossweave.studies.ledger.book import LedgerOptions
+from lossweave.studies.report.paired import Spread, spread
 from lossweave.studies.runs.demo_data import DEFAULT_CONFIG
 from lossweave.studies.runs.method import Method, Score
 from lossweave.studies.runs.record import RunRecord
@@ -17,6 +19,7 @@ __all__ = [
     "Outcome",
     "Turns",
     "answer",
+    "distances",
     "relative_distance",
     "standard_methods",
     "stretch_changes",
@@ -39,6 +42,7 @@ class Turns:
         jobs: trainings at a time, each with an equal share of the cores.
         options: further ``--cfg-options``, the same for all.
         command: the command that asked for it, for the report.
+        ledger: where results are, and what of them counts.
     """
 
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -49,6 +53,7 @@ class Turns:
     jobs: int = 1
     options: tuple[str, ...] = ()
     command: str = "python tools/turns.py"
+    ledger: LedgerOptions = field(default_factory=LedgerOptions)
 
     @property
     def methods(self) -> dict[str, Method]:
@@ -92,15 +97,20 @@ class Outcome:
         score: AP on both splits.
         held_out: every term's mean loss on the test split.
         run: its curves.
-        weights: the sampled weights by iteration, as :class:`lossweave.mmdet.WeightSampleHook`
-            writes them.
+        apart: by iteration, the relative distance of the weights to those of the half-weighted
+            sum with the same seed; see :func:`distances`.
     """
 
     part: str
     score: Score
     held_out: dict[str, float]
     run: RunRecord
-    weights: dict[int, np.ndarray] = field(default_factory=dict)
+    apart: dict[int, float] = field(default_factory=dict)
+
+    @property
+    def place(self) -> str:
+        """Which code trained on what machine. Trainings of two places are no pair."""
+        return self.score.place
 
     def end_loss(self, term: str) -> float:
         """Mean of a term's training loss over the last tenth of the iterations."""
@@ -152,11 +162,17 @@ def answer(
         outcomes: the trainings; only seeds that both sides of a difference have enter it.
         lengths: of the turns.
         steps: of every seed, what :func:`lossweave.studies.turns.first_order.first_order` found.
+
+    Raises:
+        LossweaveError: a part of the study has no training.
     """
     by_part: dict[str, dict[int, Outcome]] = {}
     for outcome in outcomes:
-        by_part.setdefault(outcome.part, {})[outcome.score.seed] = outcome
-    terms = list(outcomes[0].held_out)
+        by_part.setdefault(outcome.part, {}).setdefault(outcome.score.seed, outcome)
+    terms = list(outcomes[0].held_out) if outcomes else []
+    parts = ["sum", "half", *(f"turns of {n}" for n in lengths), *(f"{t} alone" for t in terms)]
+    if missing := [part for part in parts if part not in by_part]:
+        raise LossweaveError(f"the study of turns lacks the results of {', '.join(missing)}")
     in_turns = [f"turns of {length}" for length in sorted(lengths)]
     shortest = in_turns[0]
     half = by_part["half"]
@@ -172,7 +188,7 @@ def answer(
             for part, found in by_part.items()
             if part != "sum"
         },
-        apart={part: _mean_apart(found, half) for part, found in others.items()},
+        apart={part: _mean_apart(found) for part, found in others.items()},
         curves={part: _log_gaps(found, half, terms) for part, found in others.items()},
         longer={
             part: _minus(by_part[part], by_part[shortest], terms)
@@ -182,10 +198,7 @@ def answer(
         idle={part: _over_stretches(by_part[part], terms, 0.0) for part in in_turns},
         own={part: _over_stretches(by_part[part], terms, 1.0) for part in in_turns},
         alone={
-            term: spread([*differences(
-                {s: o.held_out[term] for s, o in by_part["sum"].items()},
-                {s: o.held_out[term] for s, o in by_part[f"{term} alone"].items()},
-            ).values()])
+            term: _over_pairs(by_part["sum"], by_part[f"{term} alone"], partial(_held_out, term))
             for term in terms
         },
     )  # fmt: skip
@@ -203,6 +216,26 @@ def relative_distance(a: np.ndarray, b: np.ndarray, start: np.ndarray) -> float:
         (0.0, 1.4142135623730951)
     """
     return float(np.linalg.norm(a - b) / np.linalg.norm(b - start))
+
+
+def distances(a: Mapping[int, np.ndarray], b: Mapping[int, np.ndarray]) -> dict[int, float]:
+    """How far apart two trainings are, by iteration; see :func:`relative_distance`.
+
+    Args:
+        a: the sampled weights by iteration, as :class:`lossweave.mmdet.WeightSampleHook` writes
+            them.
+        b: those of the training whose way is the unit; its iteration 0 is the start of both.
+
+    Example:
+        >>> zero, one = np.zeros(2), np.array([1.0, 0.0])
+        >>> distances({0: zero, 20: -one}, {0: zero, 20: one})
+        {20: 2.0}
+    """
+    start = b.get(0)
+    if start is None:
+        return {}
+    shared = sorted({*a} & {*b} - {0})
+    return {iteration: relative_distance(a[iteration], b[iteration], start) for iteration in shared}
 
 
 def stretch_changes(
@@ -234,39 +267,45 @@ def stretch_changes(
     return changes
 
 
+def _pairs(a: Mapping[int, Outcome], b: Mapping[int, Outcome]) -> list[tuple[Outcome, Outcome]]:
+    """Of the seeds that both have, the trainings of the same code and machine."""
+    both = [(a[seed], b[seed]) for seed in sorted({*a} & {*b})]
+    return [(one, other) for one, other in both if one.place == other.place]
+
+
+def _over_pairs(
+    a: Mapping[int, Outcome], b: Mapping[int, Outcome], read: Callable[[Outcome], float]
+) -> Spread:
+    return spread([read(one) - read(other) for one, other in _pairs(a, b)])
+
+
+def _held_out(term: str, outcome: Outcome) -> float:
+    return outcome.held_out[term]
+
+
 def _minus(
     a: Mapping[int, Outcome], b: Mapping[int, Outcome], terms: Sequence[str]
 ) -> dict[str, Spread]:
-    def over(read: Any) -> Spread:
-        left = {seed: read(outcome) for seed, outcome in a.items()}
-        right = {seed: read(outcome) for seed, outcome in b.items()}
-        return spread([*differences(left, right).values()])
-
     return {
-        "AP": over(lambda o: o.score.test),
-        "AP50": over(lambda o: o.score.test50),
-        **{term: over(lambda o, t=term: o.held_out[t]) for term in terms},
+        "AP": _over_pairs(a, b, lambda o: o.score.test),
+        "AP50": _over_pairs(a, b, lambda o: o.score.test50),
+        **{term: _over_pairs(a, b, partial(_held_out, term)) for term in terms},
     }
 
 
-def _mean_apart(a: Mapping[int, Outcome], b: Mapping[int, Outcome]) -> dict[int, float]:
-    found: dict[int, list[float]] = {}
-    for seed in sorted({*a} & {*b}):
-        start = b[seed].weights.get(0)
-        for iteration in sorted({*a[seed].weights} & {*b[seed].weights} - {0}):
-            if start is not None:
-                distance = relative_distance(
-                    a[seed].weights[iteration], b[seed].weights[iteration], start
-                )
-                found.setdefault(iteration, []).append(distance)
-    return {iteration: float(np.mean(values)) for iteration, values in found.items()}
+def _mean_apart(found: Mapping[int, Outcome]) -> dict[int, float]:
+    by_iteration: dict[int, list[float]] = {}
+    for _, outcome in sorted(found.items()):
+        for iteration, distance in outcome.apart.items():
+            by_iteration.setdefault(iteration, []).append(distance)
+    return {iteration: float(np.mean(values)) for iteration, values in by_iteration.items()}
 
 
 def _log_gaps(
     a: Mapping[int, Outcome], b: Mapping[int, Outcome], terms: Sequence[str]
 ) -> dict[str, Spread]:
-    seeds = sorted({*a} & {*b})
-    return {term: spread([_log_gap(a[seed], b[seed], term) for seed in seeds]) for term in terms}
+    pairs = _pairs(a, b)
+    return {term: spread([_log_gap(one, other, term) for one, other in pairs]) for term in terms}
 
 
 def _log_gap(a: Outcome, b: Outcome, term: str) -> float:

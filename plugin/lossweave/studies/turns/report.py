@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lossweave.studies.ledger.facts import places_text
 from lossweave.studies.report.paired import Spread, spread
 from lossweave.studies.report.plots import plot_history, plot_lines, plot_scores
 from lossweave.studies.report.tables import counted, markdown_table, number, text_table
@@ -74,6 +75,7 @@ def turns_markdown(
     terms = list(outcomes[0].held_out)
     shortest = min(turns.lengths)
     iterations = outcomes[0].run.iterations
+    code = f"Code: {facts['code']}. " if "code" in facts else ""
     return f"""# Turns by terms: {len(turns.methods)} methods, {counted(len(turns.seeds), "seed")}
 
 {markdown_table(*turns_table(turns, outcomes))}
@@ -118,9 +120,10 @@ Mean |log(loss / loss of the half-weighted sum)| over the training:
 ![Terms over time](terms.png)
 ![Distance of the weights](apart.png)
 
-Command: `{turns.command}`
+{_places(outcomes)}Command: `{turns.command}`
 
-Date: {facts["date"]}. Machine: {machine_line(facts["machine"])}. Every number is in `turns.json`.
+Date: {facts["date"]}. {code}Machine: {machine_line(facts["machine"])}. \
+Every number is in `turns.json`.
 """
 
 
@@ -242,6 +245,20 @@ def _alone(found: Answers) -> str:
             f"{value.text(4)}; {verdict}."
         )
     return "\n".join(lines)
+
+
+def _places(outcomes: Sequence[Outcome]) -> str:
+    """What was trained where, if that is more than one place."""
+    text = places_text((o.place, f"{o.score.method}, seed {o.score.seed}") for o in outcomes)
+    if not text:
+        return ""
+    return f"""## Trained by several states of the code, or on several machines
+
+{text}
+
+Differences and distances are of trainings of one place alone.
+
+"""
 
 
 def _as_dict(outcome: Outcome) -> dict[str, Any]:
