@@ -40,6 +40,7 @@ class GradientCase:
         weighting: its weights follow from the Gramian alone.
         scale_free: they do not change where all rows are scaled.
         order_tolerance: how far they may change with the order of the terms; None: it matters.
+        as_if_never_there: with a term's row 0 it is the combiner of the others.
         keeps: it takes ``interval``.
         no_term_worse: arguments with which no term is made worse, to first order; None: there
             are none.
@@ -52,6 +53,7 @@ class GradientCase:
     weighting: bool = True
     scale_free: bool = True
     order_tolerance: float | None = 1e-4
+    as_if_never_there: bool = True
     keeps: bool = True
     no_term_worse: Mapping[str, Any] | None = None
     training: Mapping[str, Any] = field(default_factory=dict)

@@ -40,6 +40,8 @@ class Reference:
 
     #: Arguments that are not the aggregator's.
     ours: ClassVar[tuple[str, ...]] = ("seed", "private")
+    #: The terms' mean losses, those of the rows that are combined.
+    values: Tensor
     #: Private parameters get the term's gradient times its weight.
     weighted = False
 
@@ -130,6 +132,11 @@ def gradients(
             if k == 0:
                 draws.append(_drawn(reference, update, 2 * p, parameters[p]))
         matrix.append(torch.cat(parts))
+    values = torch.stack(
+        [sum(zero(None if t[k] is None else t[k].detach(), torch.zeros(()).double())
+             for _, t, _ in shards) / world for k in range(len(TERMS))]
+    )  # fmt: skip
+    reference.values = values
     rows = torch.stack(matrix)
     combined = reference.combine(rows, update, torch.cat(draws), last)
     weights = torch.ones(len(rows), dtype=torch.float64)
@@ -164,10 +171,6 @@ def gradients(
                 )
                 for p, part in enumerate(below):
                     results[p] += zero(part, parameters[p]) / world
-    values = torch.stack(
-        [sum(zero(None if t[k] is None else t[k].detach(), torch.zeros(()).double())
-             for _, t, _ in shards) / world for k in range(len(TERMS))]
-    )  # fmt: skip
     return results, values
 
 

@@ -2,13 +2,15 @@
 
 import copy
 import pickle
+from typing import Any
 
 import pytest
 import torch
 from helpers.combiner_cases import registered_gradient
 from helpers.gradient_cases import cases
-from helpers.gradient_rows import JACOBIAN, combined, make, rows_at
+from helpers.gradient_rows import JACOBIAN, combined, make, memory_moves_once_per_update, rows_at
 from torch import Tensor
+from torchjd import aggregation
 
 from lossweave.combiners import GradientCombiner, register_combiner
 from lossweave.combiners.registry import _COMBINERS
@@ -30,7 +32,7 @@ def test_one_term_is_the_plain_loss(name: str) -> None:
         assert combiner.weights_of(torch.tensor([[float(t)]]).double()) == [1.0]
 
 
-@pytest.mark.parametrize("name", WEIGHTINGS)
+@pytest.mark.parametrize("name", [n for n in WEIGHTINGS if ALL[n].as_if_never_there])
 @pytest.mark.parametrize("absent", [0, 1, 2])
 def test_a_zero_row_is_as_if_never_there(name: str, absent: int) -> None:
     rows = rows_at(3)
@@ -116,6 +118,41 @@ def test_normalised_rows(name: str) -> None:
     torch.testing.assert_close(again / again.norm(), found / found.norm(), rtol=1e-4, atol=1e-6)
 
 
+def test_momentum_is_torchjds() -> None:
+    own = make("UPGrad", 3, momentum=0.7)
+    weighting = aggregation.UPGradWeighting()
+    theirs = aggregation.CRMOGMWeighting(weighting, alpha=0.7)
+    for t in range(6):
+        gramian = rows_at(t) @ rows_at(t).T
+        found = torch.tensor(own.weights_of(gramian)).double()
+        torch.testing.assert_close(found, theirs(gramian / gramian.trace()), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", WEIGHTINGS)
+def test_momentum_smooths_the_weights_of_any_method(name: str) -> None:
+    plain, smooth = make(name, 3), make(name, 3, momentum=0.6)
+    expected: Tensor | None = None
+    for t in range(4):
+        gramian = rows_at(t) @ rows_at(t).T
+        for combiner in (plain, smooth):
+            combiner.begin(Progress(t))
+        new = torch.tensor(plain.weights_of(gramian)).double()
+        expected = new if expected is None else 0.6 * expected + 0.4 * new
+        found = torch.tensor(smooth.weights_of(gramian)).double()
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-7)
+
+
+def test_momentum_waits_for_an_absent_row_and_moves_once_an_update() -> None:
+    combiner = make("PCGrad", 3, momentum=0.5)
+    combiner.weights_of(rows_at(0) @ rows_at(0).T)
+    before = combiner.smoothed.clone()
+    rows = rows_at(1)
+    rows[1] = 0
+    combiner.weights_of(rows @ rows.T)
+    assert combiner.smoothed[1] == before[1] and combiner.smoothed[0] != before[0]
+    memory_moves_once_per_update(combiner)
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("first", [1, 4])
 def test_resuming_is_bit_identical(name: str, first: int) -> None:
@@ -129,8 +166,12 @@ def test_resuming_is_bit_identical(name: str, first: int) -> None:
             found.append(combiner.weights_of(rows_at(t) @ rows_at(t).T))
         return found
 
-    options = {"interval": 2} if ALL[name].keeps else {}
-    for more in ({}, options):
+    ways: list[dict[str, Any]] = [{}]
+    if ALL[name].keeps:
+        ways.append({"interval": 2})
+    if name in WEIGHTINGS:
+        ways.append({"momentum": 0.5})
+    for more in ways:
         through, stopped = make(name, 3, **more), make(name, 3, **more)
         run(through, 0, first)
         run(stopped, 0, first)

@@ -80,3 +80,5 @@ def test_leaks_by_name() -> None:
 def test_wrong_arguments() -> None:
     with pytest.raises(LossweaveError, match="interval=2 should be 1"):
         build_combiner({"type": "GradDrop", "interval": 2})
+    with pytest.raises(LossweaveError, match=r"momentum=0\.5 should be 0: it has no weights"):
+        build_combiner({"type": "GradDrop", "momentum": 0.5})

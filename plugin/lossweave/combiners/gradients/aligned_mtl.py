@@ -33,7 +33,7 @@ class AlignedMTL(PreferringCombiner):
         pref_vector: preference of each term, by name or in their order; None means equal
             ones that add up to 1.
         scale_mode: sigma: the smallest length ('min'), or the median or rms of all of them.
-        shared: ``boundary``, ``interval``, ``normalize``, ``private``, as in
+        shared: ``boundary``, ``interval``, ``normalize``, ``private``, ``momentum``, as in
             :class:`~lossweave.combiners.GradientCombiner`.
 
     Raises:

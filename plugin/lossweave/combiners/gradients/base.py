@@ -5,7 +5,7 @@ import importlib.util
 import warnings
 from collections.abc import Mapping, Sequence
 from math import isfinite
-from typing import Any, ClassVar, Literal, TypedDict
+from typing import Annotated, Any, ClassVar, Literal, TypedDict
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from typing_extensions import Unpack
 
 from lossweave.combiners.base import Combined, Combiner
 from lossweave.errors import LossweaveError
+from lossweave.utils.fields import between
 
 __all__ = [
     "ConeProjection",
@@ -35,6 +36,7 @@ class Shared(TypedDict, total=False):
     interval: int
     normalize: bool
     private: Literal["plain", "weighted"]
+    momentum: Annotated[float, between(0, 1)]
 
 
 class GradientCombiner(Combiner):
@@ -63,6 +65,10 @@ class GradientCombiner(Combiner):
             multiplied by their mean norm), so that no term prevails by its loss's scale.
         private: a parameter that only one term reaches gets the term's gradient as it is
             ('plain'), or times the term's weight ('weighted', which ``interval`` > 1 implies).
+        momentum: share of the last update's weights in this one's,
+            :math:`\lambda \leftarrow m \lambda + (1 - m) w`, which smooths what the noise of a
+            batch does to the weights (CR-MOGM; Zhou et al., 2022). A term's first weights are
+            taken as they are; in an update without its row they wait.
 
     Raises:
         LossweaveError: an argument out of range, an interval above 1 with private='plain'
@@ -77,6 +83,7 @@ class GradientCombiner(Combiner):
     #: With one term left, its weight is 1 and the method is not asked.
     single: ClassVar[bool] = True
     kept: Tensor
+    smoothed: Tensor
 
     def __init__(
         self,
@@ -84,6 +91,7 @@ class GradientCombiner(Combiner):
         interval: int = 1,
         normalize: bool = False,
         private: Literal["plain", "weighted"] | None = None,
+        momentum: Annotated[float, between(0, 1)] = 0.0,
     ) -> None:
         super().__init__()
         names = (boundary,) if isinstance(boundary, str) else tuple(boundary)
@@ -99,7 +107,8 @@ class GradientCombiner(Combiner):
                 "the ordinary backward in between weights whole terms"
             )
         self.boundary = boundary if reserved else names
-        self.interval, self.normalize = interval, normalize
+        self.require("momentum", momentum, 0 <= momentum < 1, "0 or more, and below 1")
+        self.interval, self.normalize, self.momentum = interval, normalize, momentum
         self.private: str = private or ("weighted" if interval > 1 else "plain")
         self.applied: list[float] | None = None
         self._failed = False
@@ -109,6 +118,8 @@ class GradientCombiner(Combiner):
     def init_state(self, count: int) -> None:
         if self.interval > 1:
             self.register_buffer("kept", torch.ones(count, dtype=torch.float64))
+        if self.momentum:  # nan: no weights yet
+            self.register_buffer("smoothed", torch.full((count,), torch.nan, dtype=torch.float64))
 
     # -------------------------------------------------------------------- what methods define
 
@@ -175,7 +186,8 @@ class GradientCombiner(Combiner):
         terms = [k for k, square in enumerate(squares) if square > least]
         weights = self.resting()
         if terms:
-            weights[terms] = self._weighed(gramian[terms][:, terms], terms)
+            found = self._weighed(gramian[terms][:, terms], terms)
+            weights[terms] = self._smoothed(found, terms) if self.momentum else found
         if self.interval > 1:
             self.keep(weights)
         self.applied = weights.tolist()
@@ -202,6 +214,14 @@ class GradientCombiner(Combiner):
             self._failed = True
             found = torch.full((len(terms),), 1 / len(terms), dtype=torch.float64)
         return found * norms.mean() / norms if self.normalize else found
+
+    def _smoothed(self, weights: Tensor, terms: list[int]) -> Tensor:
+        memory = self.smoothed.cpu().clone()
+        before = torch.where(memory[terms].isnan(), weights, memory[terms])
+        memory[terms] = self.momentum * before + (1 - self.momentum) * weights
+        if self.progress.last_of_update:
+            self.smoothed.copy_(memory)
+        return memory[terms]
 
     # ---------------------------------------------------------------------------- for logs
 
@@ -299,7 +319,7 @@ class ConeProjection(PreferringCombiner):
             ones that add up to 1 (the step is then that of a mean).
         reg_eps: added to the diagonal of the Gramian, so that the projector's problem is
             definite.
-        shared: ``boundary``, ``interval``, ``normalize``, ``private``, as in
+        shared: ``boundary``, ``interval``, ``normalize``, ``private``, ``momentum``, as in
             :class:`~lossweave.combiners.GradientCombiner`.
 
     Raises:

@@ -27,7 +27,7 @@ class CAGrad(GradientCombiner):
     Args:
         c: radius of the ball, relative to the mean gradient.
         norm_eps: length, relative to that of all rows, below which gradients count as cancelled.
-        shared: ``boundary``, ``interval``, ``normalize``, ``private``, as in
+        shared: ``boundary``, ``interval``, ``normalize``, ``private``, ``momentum``, as in
             :class:`~lossweave.combiners.GradientCombiner`.
 
     Raises:

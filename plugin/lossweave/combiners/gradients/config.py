@@ -50,7 +50,7 @@ class ConFIG(PreferringCombiner):
 
     Args:
         pref_vector: preference of each term, by name or in their order; None means 1 each.
-        shared: ``boundary``, ``interval``, ``normalize``, ``private``, as in
+        shared: ``boundary``, ``interval``, ``normalize``, ``private``, ``momentum``, as in
             :class:`~lossweave.combiners.GradientCombiner`.
 
     Raises:

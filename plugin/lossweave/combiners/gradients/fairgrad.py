@@ -26,7 +26,7 @@ class FairGrad(GradientCombiner):
     Args:
         alpha: kind of fairness, not negative.
         max_iters: evaluations of the solver, at most; None means 100 per term.
-        shared: ``boundary``, ``interval``, ``normalize``, ``private``, as in
+        shared: ``boundary``, ``interval``, ``normalize``, ``private``, ``momentum``, as in
             :class:`~lossweave.combiners.GradientCombiner`.
 
     Raises:

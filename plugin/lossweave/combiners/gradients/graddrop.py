@@ -86,6 +86,7 @@ class GradDrop(GradientCombiner):
             raise LossweaveError(
                 f"GradDrop: interval={self.interval} should be 1: it has no weights to keep"
             )
+        self.require("momentum", self.momentum, not self.momentum, "0: it has no weights")
         self.leak, self.seed = leak, seed
         self._leak = torch.zeros(0)
         self._factors: list[float] = []

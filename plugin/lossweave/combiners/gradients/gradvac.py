@@ -29,7 +29,7 @@ class GradVac(GradientCombiner):
         beta: weight of the newest cosine in the average.
         eps: added to denominators.
         seed: seed of the random orders.
-        shared: ``boundary``, ``interval``, ``normalize``, ``private``, as in
+        shared: ``boundary``, ``interval``, ``normalize``, ``private``, ``momentum``, as in
             :class:`~lossweave.combiners.GradientCombiner`.
 
     Raises:

@@ -24,7 +24,7 @@ class IMTLG(GradientCombiner):
     such combination: the weights are 0.
 
     Args:
-        shared: ``boundary``, ``interval``, ``normalize``, ``private``, as in
+        shared: ``boundary``, ``interval``, ``normalize``, ``private``, ``momentum``, as in
             :class:`~lossweave.combiners.GradientCombiner`.
 
     Example:

@@ -26,7 +26,7 @@ class MGDA(GradientCombiner):
     Args:
         epsilon: the search stops at a step shorter than this.
         max_iters: at most so many steps.
-        shared: ``boundary``, ``interval``, ``normalize``, ``private``, as in
+        shared: ``boundary``, ``interval``, ``normalize``, ``private``, ``momentum``, as in
             :class:`~lossweave.combiners.GradientCombiner`.
 
     Raises:

@@ -38,7 +38,7 @@ class NashMTL(GradientCombiner):
     Args:
         max_norm: longest combined gradient; 0 sets no bound.
         optim_niter: convex problems solved per search, at most.
-        shared: ``boundary``, ``interval``, ``normalize``, ``private``, as in
+        shared: ``boundary``, ``interval``, ``normalize``, ``private``, ``momentum``, as in
             :class:`~lossweave.combiners.GradientCombiner`.
 
     Raises:

@@ -40,7 +40,7 @@ class PCGrad(GradientCombiner):
 
     Args:
         seed: seed of the random orders.
-        shared: ``boundary``, ``interval``, ``normalize``, ``private``, as in
+        shared: ``boundary``, ``interval``, ``normalize``, ``private``, ``momentum``, as in
             :class:`~lossweave.combiners.GradientCombiner`.
 
     Example:
