@@ -156,7 +156,9 @@ def train_parser() -> OneLineParser:
         "--terms",
         nargs="+",
         metavar="TERMS",
-        help="'task' (cls, loc), 'head' (rpn_cls, rpn_loc, roi_cls, roi_loc), or NAME=PATTERN,...",
+        help="'task' (cls, loc), 'head' (rpn_cls, rpn_loc, roi_cls, roi_loc), 'loss' (each loss), "
+        "'layer', 'level', or NAME=PATTERN,...; left out, the config's, else 'task', or 'loss' "
+        "where that fits nothing",
     )
     group.add_argument(
         "--exact-resume",
@@ -262,5 +264,7 @@ def parse_terms(words: Sequence[str] | None) -> Any:
         name, equals, patterns = word.partition("=")
         if not equals or not patterns:
             raise LossweaveError(f"--terms: {word!r} should be NAME=PATTERN[,PATTERN...]")
+        if name in terms:
+            raise LossweaveError(f"--terms: {name!r} is there twice; write {name}=A,B")
         terms[name] = patterns.split(",")
     return terms

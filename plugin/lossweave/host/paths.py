@@ -8,7 +8,14 @@ from pathlib import Path
 
 from lossweave.errors import LossweaveError
 
-__all__ = ["config_root", "framework_of", "in_model_zoo", "resolve_config", "tools_root"]
+__all__ = [
+    "config_root",
+    "framework_of",
+    "in_model_zoo",
+    "model_zoo",
+    "resolve_config",
+    "tools_root",
+]
 
 _ZOO = "detectron2://"
 #: What Detectron2 and MMDetection read configs from.
@@ -48,7 +55,7 @@ def resolve_config(name: str) -> str:
         lossweave.errors.LossweaveError: there is no config 'nowhere.py'
     """
     if name.startswith(_ZOO):
-        return str(_among(name, _zoo_root(), _ZOO))
+        return str(_among(name, model_zoo(), _ZOO))
     if "::" in name:
         package = name.partition("::")[0]
         return str(_among(name, config_root(package), f"{package}::"))
@@ -59,19 +66,19 @@ def resolve_config(name: str) -> str:
     if os.path.isdir(name):
         raise LossweaveError(f"{name!r} is a folder, not a config")
     if in_model_zoo(name):
-        return str(_zoo_root() / name)
+        return str(model_zoo() / name)
     raise LossweaveError(f"there is no config {name!r}")
 
 
 def in_model_zoo(name: str) -> bool:
     """Whether Detectron2's model zoo has a config of that name."""
     try:
-        return _inside(name) and _is_file(_zoo_root() / name)
+        return _inside(name) and _is_file(model_zoo() / name)
     except LossweaveError:
         return False
 
 
-def _zoo_root() -> Path:
+def model_zoo() -> Path:
     """The folder of the configs in Detectron2's model zoo."""
     spec = importlib.util.find_spec("detectron2")
     if spec is None or not spec.submodule_search_locations:

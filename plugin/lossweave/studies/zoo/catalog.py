@@ -3,11 +3,11 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from mmengine.config import Config
 from tqdm import tqdm
 
 __all__ = ["Entry", "catalog", "in_order"]
@@ -33,23 +33,34 @@ class Entry:
     names: tuple[str, ...]
 
 
-def catalog(root: Path) -> tuple[list[Entry], dict[str, str]]:
-    """The models below a folder of configs, and why the other configs have none, by name."""
+def catalog(root: Path, content: Callable[[str], Any]) -> tuple[list[Entry], dict[str, str]]:
+    """The models below a folder of configs, and why the other configs have none, by name.
+
+    Args:
+        root: the folder.
+        content: what of a config decides its model; None where it has none.
+    """
     models: dict[str, list[str]] = {}
     without: dict[str, str] = {}
-    files = sorted(path for path in root.rglob("*.py") if "_base_" not in path.parts)
+    files = sorted(
+        path
+        for path in root.rglob("*")
+        if path.suffix in (".py", ".yaml")
+        and not {"_base_", "common"}.intersection(path.relative_to(root).parts)
+        and not path.name.startswith(("Base-", "__init__"))
+    )
     for path in tqdm(files, desc="reading configs", unit="config"):
         name = str(path.relative_to(root))
         try:
-            model = Config.fromfile(str(path)).get("model")
+            model = content(str(path))
         except Exception as error:
             without[name] = f"it cannot be read: {type(error).__name__}: {error}".splitlines()[0]
             continue
         if not model:
             without[name] = "it has no model"
             continue
-        content = json.dumps(model.to_dict(), sort_keys=True, default=str)
-        models.setdefault(hashlib.sha256(content.encode()).hexdigest(), []).append(name)
+        text = json.dumps(model, sort_keys=True, default=str)
+        models.setdefault(hashlib.sha256(text.encode()).hexdigest(), []).append(name)
     return [Entry(str(root / names[0]), tuple(names)) for names in models.values()], without
 
 

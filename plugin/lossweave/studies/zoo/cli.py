@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from lossweave.errors import LossweaveError
 from lossweave.studies.options import command_line, tool_parser
-from lossweave.studies.zoo.study import Zoo, run_zoo
+from lossweave.studies.zoo.study import FRAMEWORKS, Zoo, run_zoo
 
 __all__ = ["zoo"]
 
 _DESCRIPTION = """\
-Try every config of MMDetection's zoo: one training step of the stock model, and the same with
+Try every config of a framework's zoo: one training step of the stock model, and the same with
 the plain sum (which must leave it to the last bit), UncertaintyWeighting and PCGrad.
 
 Each model runs in a process of its own, small ones first. What was tried is kept, so that the
@@ -24,6 +24,8 @@ examples:
       all of it; hours on 2 CPU cores
   python tools/zoo.py --only retinanet/ detr/
       two folders
+  python tools/zoo.py --framework detectron2 --work-dir work_dirs/zoo_detectron2
+      Detectron2's
   python tools/zoo.py --again
       once more what failed, or did not train in stock"""
 
@@ -35,6 +37,9 @@ def zoo(arguments: Sequence[str] | None = None) -> None:
         LossweaveError: wrong input, or a config that is not as it should be.
     """
     parser = tool_parser(_DESCRIPTION, _EXAMPLES)
+    parser.add_argument(
+        "--framework", choices=list(FRAMEWORKS), default=Zoo.framework, help="(%(default)s)"
+    )
     parser.add_argument("--only", nargs="+", default=[], metavar="PART", help="parts of names")
     parser.add_argument("--work-dir", default=Zoo.work_dir, help="(%(default)s)")
     parser.add_argument(
@@ -50,6 +55,7 @@ def zoo(arguments: Sequence[str] | None = None) -> None:
             raise LossweaveError(f"--{name}={getattr(args, name)} should be above 0")
     trials = run_zoo(
         Zoo(
+            framework=args.framework,
             only=tuple(args.only),
             work_dir=args.work_dir,
             seconds=args.seconds,

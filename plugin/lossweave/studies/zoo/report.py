@@ -1,7 +1,7 @@
 """The table of the zoo."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +15,27 @@ __all__ = ["write_zoo", "zoo_report"]
 
 def write_zoo(
     path: Path,
-    trials: Sequence[Trial],
+    framework: str,
+    trials: Iterable[Trial],
     without: Mapping[str, str],
     total: int,
     origin: Mapping[str, Any],
 ) -> None:
     """Write :func:`zoo_report` to a file."""
-    write_atomically(path, zoo_report(trials, without, total, origin).encode())
+    write_atomically(path, zoo_report(framework, list(trials), without, total, origin).encode())
 
 
 def zoo_report(
-    trials: Sequence[Trial], without: Mapping[str, str], total: int, origin: Mapping[str, Any]
+    framework: str,
+    trials: Sequence[Trial],
+    without: Mapping[str, str],
+    total: int,
+    origin: Mapping[str, Any],
 ) -> str:
     """What was tried, by folder of the zoo; then what failed, and what stock does not train.
 
     Args:
+        framework: whose zoo.
         trials: a trial a model.
         without: configs that have no model, with the reason.
         total: how many configs have one.
@@ -41,7 +47,7 @@ def zoo_report(
     good = sum(len(trial.configs) for trial in trained if trial.good)
     versions = origin["versions"]
     parts = [
-        "# MMDetection's zoo, config by config",
+        f"# {_NAMES[framework]}'s zoo, config by config",
         "One training step (forward, backward) of every model in the zoo: the stock model, and "
         "the same weights, images and random states with `--combiner` "
         + ", ".join(f"`{name}`" for name in COMBINERS)
@@ -52,7 +58,8 @@ def zoo_report(
         f"{tried} of {total} configs with a model are tried ({len(trials)} models); stock trains "
         f"a step in {count}; in {good} of these all {len(COMBINERS)} combiners do what they "
         f"should. {len(without)} more files have no model of their own or cannot be read.",
-        f"`{origin['command']}`, {origin['date']}, mmdet {versions.get('mmdet')}, torch "
+        f"`{origin['command']}`, {origin['date']}, {framework} "
+        f"{versions.get(framework, '')}, torch "
         f"{versions.get('torch')}; {machine_line(origin['machine'])}.",
         markdown_table(_HEADER, [_row(name, found) for name, found in _folders(trials).items()]),
     ]
@@ -60,6 +67,12 @@ def zoo_report(
     if bad:
         rows = [[t.configs[0], _problems(t)] for t in bad]
         parts += ["## What is not as it should be", markdown_table(["config", "what"], rows)]
+    varying = [trial.configs[0] for trial in trained if trial.varies]
+    if varying:
+        parts.append(
+            "In these the stock step does not repeat to the last bit itself; the sum is as near to "
+            "it as it is to itself: " + ", ".join(varying) + "."
+        )
     idle = [trial for trial in trials if trial.stock]
     if idle:
         parts += [
@@ -69,6 +82,7 @@ def zoo_report(
     return "\n\n".join(parts) + "\n"
 
 
+_NAMES = {"mmdet": "MMDetection", "detectron2": "Detectron2"}
 _HEADER = ["folder", "configs", "stock trains", *COMBINERS, "terms"]
 
 

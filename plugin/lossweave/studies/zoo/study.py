@@ -1,5 +1,6 @@
 """Try every model of the zoo, each in a process of its own, resumable at any moment."""
 
+import importlib
 import json
 import logging
 import multiprocessing
@@ -7,6 +8,7 @@ import os
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 from lossweave.errors import LossweaveError
-from lossweave.host.paths import config_root
+from lossweave.host.paths import config_root, model_zoo
 from lossweave.studies.zoo.catalog import Entry, catalog, in_order
 from lossweave.studies.zoo.report import write_zoo
 from lossweave.studies.zoo.trial import Trial, try_model
@@ -26,6 +28,11 @@ __all__ = ["Zoo", "run_zoo"]
 
 _TRIALS = "zoo.jsonl"
 _CATALOG = "catalog.json"
+#: By framework, the module that knows its models, and the class of one. The frameworks are extras.
+FRAMEWORKS = {
+    "mmdet": ("lossweave.studies.zoo.mmdet_models", "MMDetectionModel"),
+    "detectron2": ("lossweave.studies.zoo.detectron2_models", "Detectron2Model"),
+}
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,7 @@ class Zoo:
     """What is tried.
 
     Args:
+        framework: whose zoo, one of :data:`FRAMEWORKS`.
         only: what a config's name must contain, any of these; nothing means all.
         work_dir: where the trials are kept and the table is written.
         seconds: how long one model may take.
@@ -41,6 +49,7 @@ class Zoo:
         command: the command that was typed, for the record.
     """
 
+    framework: str = "mmdet"
     only: tuple[str, ...] = ()
     work_dir: str = "work_dirs/zoo"
     seconds: float = 300.0
@@ -57,7 +66,7 @@ def run_zoo(zoo: Zoo) -> list[Trial]:
     """
     folder = Path(zoo.work_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    entries, without = _catalog(folder)
+    entries, without = _catalog(zoo.framework, folder)
     chosen = [
         entry
         for entry in in_order(entries)
@@ -78,8 +87,8 @@ def run_zoo(zoo: Zoo) -> list[Trial]:
             _write(folder / _TRIALS, trials.values())
             if not trial.good:
                 tqdm.write(f"{entry.names[0]}: {trial.results}")
-            write_zoo(folder / "zoo.md", list(trials.values()), without, total, origin)
-    write_zoo(folder / "zoo.md", list(trials.values()), without, total, origin)
+            write_zoo(folder / "zoo.md", zoo.framework, trials.values(), without, total, origin)
+    write_zoo(folder / "zoo.md", zoo.framework, trials.values(), without, total, origin)
     return [trials[entry.names[0]] for entry in chosen]
 
 
@@ -98,24 +107,26 @@ def _write(path: Path, trials: Iterable[Trial]) -> None:
     write_atomically(path, "".join(f"{line}\n" for line in lines).encode())
 
 
-def _catalog(folder: Path) -> tuple[list[Entry], dict[str, str]]:
+def _catalog(framework: str, folder: Path) -> tuple[list[Entry], dict[str, str]]:
     """The zoo's models, kept beside the trials: reading all configs takes minutes."""
-    path, root = folder / _CATALOG, config_root("mmdet")
+    path = folder / _CATALOG
+    root = model_zoo() if framework == "detectron2" else config_root(framework)
     if path.is_file():
         kept: dict[str, Any] = json.loads(path.read_text())
         entries = [Entry(str(root / names[0]), tuple(names)) for names in kept["models"]]
         if all(Path(entry.path).is_file() for entry in entries):
             return entries, kept["without"]
-    entries, without = catalog(root)
+    entries, without = catalog(root, importlib.import_module(FRAMEWORKS[framework][0]).content)
     write_json(path, {"models": [entry.names for entry in entries], "without": without})
     return entries, without
 
 
 def _tried(entry: Entry, zoo: Zoo) -> Trial:
     """A trial in a process of its own, ended where it takes too long or too much memory."""
-    context = multiprocessing.get_context("fork")  # the frameworks are imported once
+    importlib.import_module(FRAMEWORKS[zoo.framework][0])  # once, for all the processes
+    context = multiprocessing.get_context("fork")
     receiving, sending = context.Pipe(duplex=False)
-    process = context.Process(target=_in_child, args=(entry, sending))
+    process = context.Process(target=_in_child, args=(zoo.framework, entry, sending))
     started = time.time()
     process.start()
     sending.close()
@@ -141,13 +152,15 @@ def _tried(entry: Entry, zoo: Zoo) -> Trial:
         process.join()
 
 
-def _in_child(entry: Entry, sending: Connection) -> None:
+def _in_child(framework: str, entry: Entry, sending: Connection) -> None:
     quiet = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(quiet, stream)
     logging.disable(logging.CRITICAL)
     torch.set_num_threads(1)
-    sending.send(try_model(entry.path, list(entry.names)))
+    module, name = FRAMEWORKS[framework]
+    read = partial(getattr(importlib.import_module(module), name), entry.path)
+    sending.send(try_model(read, list(entry.names)))
 
 
 def _memory(pid: int | None) -> int:

@@ -1,31 +1,36 @@
 """One model of the zoo: a stock training step, and the same step with combiners."""
 
-import copy
 import os
 import random
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from mmdet.registry import MODELS
-from mmengine.config import Config
-from mmengine.logging import MessageHub
-from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
-from lossweave.mmdet.configs import with_combiner
-from lossweave.studies.zoo.batches import batch_for
-
-__all__ = ["COMBINERS", "Trial", "try_model"]
+__all__ = ["COMBINERS", "Trial", "ZooModel", "try_model"]
 
 #: What every model takes, beside the stock step.
 COMBINERS = ("Sum", "UncertaintyWeighting", "PCGrad")
 #: Heights of the images that are tried until the stock model takes one.
 SIZES = (128, 320)
+
+
+class ZooModel(Protocol):
+    """A config of a framework's zoo."""
+
+    def stock(self) -> nn.Module:
+        """The config's own model, untrained."""
+
+    def combined(self, combiner: str) -> nn.Module:
+        """The same as the tools make it for ``--combiner``."""
+
+    def losses(self, model: nn.Module, size: int) -> tuple[Mapping[str, Any], Tensor]:
+        """The losses of two random images, and what the framework runs backward on."""
 
 
 @dataclass
@@ -39,6 +44,8 @@ class Trial:
         losses: the names of the losses.
         terms: the names of the terms.
         size: height of the images.
+        varies: whether the stock step itself does not repeat to the last bit, so that the sum can
+            only be as near to it as it is to itself.
         seconds: how long it took.
     """
 
@@ -48,6 +55,7 @@ class Trial:
     losses: list[str] = field(default_factory=list)
     terms: list[str] = field(default_factory=list)
     size: int = 0
+    varies: bool = False
     seconds: float = 0.0
 
     @property
@@ -56,27 +64,25 @@ class Trial:
         return bool(self.stock) or not any(self.results.values())
 
 
-def try_model(path: str, configs: list[str]) -> Trial:
+def try_model(read: Callable[[], ZooModel], configs: list[str]) -> Trial:
     """Train one step of a config's model, stock and combined.
 
     Args:
-        path: where the config is.
+        read: reads the config.
         configs: what to call it, and those that have the same model.
     """
     os.environ["HF_HUB_OFFLINE"] = "1"  # language models are not fetched
     started, trial = time.time(), Trial(configs)
     try:
-        cfg = Config.fromfile(path)
-        init_default_scope(cfg.get("default_scope", "mmdet"))
-        _small(cfg.model)
-        stock, state, trial.size = _stock_step(cfg)
+        config = read()
+        stock, state, trial.size = _stock_step(config)
         trial.losses = list(stock.losses)
     except Exception as error:
         trial.stock = _line(error)
     else:
         for combiner in COMBINERS:
             try:
-                trial.results[combiner] = _combined(cfg, combiner, stock, state, trial)
+                trial.results[combiner] = _combined(config, combiner, stock, state, trial)
             except Exception as error:
                 trial.results[combiner] = _line(error)
     trial.seconds = round(time.time() - started, 1)
@@ -88,19 +94,18 @@ class _Step:
     """What a training step leaves behind."""
 
     total: Tensor
-    losses: dict[str, Tensor]
+    losses: dict[str, Any]
     grads: dict[str, Tensor]
     buffers: dict[str, Tensor]
 
 
-def _stock_step(cfg: Config) -> tuple[_Step, dict[str, Tensor], int]:
-    model = MODELS.build(copy.deepcopy(cfg.model))
-    model.init_weights()
+def _stock_step(config: ZooModel) -> tuple[_Step, dict[str, Tensor], int]:
+    model = config.stock()
     state = {name: value.clone() for name, value in model.state_dict().items()}
     for size in SIZES:
         try:
             model.load_state_dict(state)
-            return _step(model, cfg, size), state, size
+            return _step(config, model, size), state, size
         except Exception:
             if size == SIZES[-1]:
                 raise
@@ -108,15 +113,14 @@ def _stock_step(cfg: Config) -> tuple[_Step, dict[str, Tensor], int]:
 
 
 def _combined(
-    cfg: Config, combiner: str, stock: _Step, state: Mapping[str, Tensor], trial: Trial
+    config: ZooModel, combiner: str, stock: _Step, state: Mapping[str, Tensor], trial: Trial
 ) -> str:
-    changed = with_combiner(copy.deepcopy(cfg), combiner)
-    model = MODELS.build(changed.model)
+    model: Any = config.combined(combiner)
     model.load_state_dict(state, strict=False)
-    step = _step(model, cfg, trial.size)
+    step = _step(config, model, trial.size)
     trial.terms = list(model.loss_combination.names)
     if combiner == "Sum":
-        return _difference(stock, step)
+        return _unlike(config, stock, step, state, trial)
     missing = [name for name in stock.grads if name not in step.grads]
     bad = [name for name, grad in step.grads.items() if not grad.isfinite().all()]
     fine_there = all(grad.isfinite().all() for grad in stock.grads.values())
@@ -125,6 +129,31 @@ def _combined(
     if bad and fine_there:
         return f"the gradient of {bad[0]} is not finite"
     return ""
+
+
+def _unlike(
+    config: ZooModel, stock: _Step, step: _Step, state: Mapping[str, Tensor], trial: Trial
+) -> str:
+    """How a step differs from the stock one, beyond what that differs from itself."""
+    difference = _difference(stock, step)
+    if not difference:
+        return ""
+    again = config.stock()
+    again.load_state_dict(state)
+    repeated = _step(config, again, trial.size)
+    trial.varies = bool(_difference(stock, repeated))
+    near = trial.varies and _apart(stock, step) <= 10 * _apart(stock, repeated)
+    return "" if near else difference
+
+
+def _apart(one: _Step, other: _Step) -> float:
+    """The largest difference of two steps' gradients, relative to each tensor's largest."""
+    if one.grads.keys() != other.grads.keys():
+        return float("inf")
+    return max(
+        ((grad - other.grads[name]).abs().max() / grad.abs().max().clamp(min=1e-30)).item()
+        for name, grad in one.grads.items()
+    )
 
 
 def _difference(stock: _Step, step: _Step) -> str:
@@ -145,46 +174,21 @@ def _same(one: Tensor, other: Tensor) -> bool:
     return one.shape == other.shape and torch.equal(torch.nan_to_num(one), torch.nan_to_num(other))
 
 
-def _step(model: nn.Module, cfg: Any, size: int) -> _Step:
-    hub = MessageHub.get_current_instance()
-    for name in ("iter", "epoch"):  # some preprocessors and heads ask for them
-        hub.update_info(name, 0)
+def _step(config: ZooModel, model: nn.Module, size: int) -> _Step:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
     model.train()
     model.zero_grad(set_to_none=True)
-    batch: Any = model.data_preprocessor(batch_for(cfg, size), True)  # type: ignore[operator]
-    losses = model(**batch, mode="loss")
-    total, _ = model.parse_losses(losses)  # type: ignore[operator]
+    losses, total = config.losses(model, size)
     total.backward()
     own = "loss_combination."
     return _Step(
         total.detach(),
-        {name: value for name, value in losses.items() if "loss" in name},
+        dict(losses),
         {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None},
         {n: b.clone() for n, b in model.named_buffers() if not n.startswith(own)},
     )
-
-
-def _small(value: Any) -> None:
-    """Take pretrained weights, and padding to large images, out of a model's config. In place."""
-    if isinstance(value, dict):
-        init = value.get("init_cfg")
-        if isinstance(init, dict) and "Pretrained" in str(init.get("type")):
-            value["init_cfg"] = None
-        for name in ("pretrained", "load_from", "teacher_ckpt"):
-            if isinstance(value.get(name), str):
-                value[name] = None
-        if value.get("batch_augments"):
-            value["batch_augments"] = [
-                one for one in value["batch_augments"] if "FixedSizePad" not in str(one.get("type"))
-            ]
-        for item in value.values():
-            _small(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            _small(item)
 
 
 def _line(error: BaseException) -> str:
