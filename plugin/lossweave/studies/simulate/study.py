@@ -1,8 +1,10 @@
 """Run the simulations of every combiner, keep each, and write what is found."""
 
 import hashlib
+import inspect
 import json
 import math
+import warnings
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
@@ -15,7 +17,7 @@ import torch
 from lossweave.combiners import combiner_class, combiner_names
 from lossweave.errors import LossweaveError
 from lossweave.studies.simulate.fields import field as field_of
-from lossweave.studies.simulate.findings import THRESHOLDS, answer, outcome
+from lossweave.studies.simulate.findings import THRESHOLDS, Outcome, answer, outcome
 from lossweave.studies.simulate.page import write_page
 from lossweave.studies.simulate.paths import OPTIMIZERS, Path, path
 from lossweave.studies.simulate.pictures import write_pictures
@@ -28,8 +30,12 @@ __all__ = ["SCALES", "Simulation", "run_simulation", "simulate_combiner"]
 
 SCALES = (0.001, 1.0, 1000.0)
 _LIMITS = (1e-6, 1e6)  # of the scales
-#: The packages of which a change makes what was kept stale, and the modules of this one.
-_CODE = ("backward", "combination", "combiners")
+#: What a combiner warns of whose solver found nothing.
+_FAILED = "equal weights were used"
+#: The packages of which a change makes what was kept stale, the modules of this one, and what
+#: combiners share, beside each combiner's own.
+_CODE = ("backward", "combination")
+_SHARED = ("base", "registry")
 _OWN = ("fields", "findings", "losses", "paths", "problems")
 
 
@@ -84,8 +90,8 @@ class Simulation:
         """The combiners to simulate, in the order in which they are registered."""
         return tuple(combiner_names()) if self.combiners is None else self.combiners
 
-    def key(self) -> str:
-        """What decides the numbers of one combiner, as a short hash."""
+    def key(self, name: str) -> str:
+        """What decides the numbers of one combiner, as a short hash: settings and code."""
         content = hashlib.sha256()
         settings = (self.scales, self.seed, self.steps, self.settle, torch.__version__)
         content.update(repr(settings).encode())
@@ -93,7 +99,10 @@ class Simulation:
         files = [here / f"{module}.py" for module in _OWN]
         for package in _CODE:
             files += sorted((here.parents[1] / package).rglob("*.py"))
-        for file in files:
+        for file in sorted((here.parents[1] / "combiners").rglob("*.py")):
+            if file.stem in _SHARED or (file.stem[0] == "_" and file.stem != "__init__"):
+                files.append(file)
+        for file in [*files, File(inspect.getfile(combiner_class(name)))]:
             content.update(file.read_bytes())
         return content.hexdigest()[:16]
 
@@ -111,23 +120,17 @@ def simulate_combiner(
         settle: updates of standing losses before the weights are read that move.
     """
     torch.set_num_threads(1)
-    plane = field_of(name, settle)
-    ways: list[dict[str, Any]] = []
-    outcomes = []
-    for title in PROBLEMS:
-        losses = problem(title, seed)
-        for optimizer in OPTIMIZERS:
-            for scale in scales:
-                for place, start in enumerate(losses.starts):
-                    way = path(name, losses, scale, optimizer, start, steps)
-                    found = outcome(way, losses, optimizer, scale, place)
-                    outcomes.append(found)
-                    which = {"problem": title, "optimizer": optimizer, "scale": scale}
-                    ended = {"start": place, "result": found.result}
-                    ways.append({**which, **ended, **_numbers(way)})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        plane = field_of(name, settle)
+        trained = list(_trainings(name, scales, seed, steps))
+        found = answer(name, settle, plane, [ended for ended, _ in trained])
+    data = found.as_data()
+    if any(_FAILED in str(one.message) for one in caught):
+        data["words"] += " Its solver fails in places; equal weights are used there."
     return {
         "name": name,
-        "answer": answer(name, settle, plane, outcomes).as_data(),
+        "answer": data,
         "field": {
             "exponents": list(plane.exponents),
             "updates": plane.updates,
@@ -137,8 +140,30 @@ def simulate_combiner(
                 for side in ("first", "second", "size")
             },
         },
-        "paths": ways,
+        "paths": [
+            {
+                "problem": ended.problem,
+                "optimizer": ended.optimizer,
+                "scale": ended.scale,
+                "start": ended.start,
+                "result": ended.result,
+                **_numbers(way),
+            }
+            for ended, way in trained
+        ],
     }
+
+
+def _trainings(
+    name: str, scales: Sequence[float], seed: int, steps: int
+) -> Iterable[tuple[Outcome, Path]]:
+    for title in PROBLEMS:
+        losses = problem(title, seed)
+        for optimizer in OPTIMIZERS:
+            for scale in scales:
+                for place, start in enumerate(losses.starts):
+                    way = path(name, losses, scale, optimizer, start, steps)
+                    yield outcome(way, losses, optimizer, scale, place), way
 
 
 def _numbers(way: Path) -> dict[str, Any]:
@@ -191,11 +216,11 @@ def run_simulation(simulation: Simulation) -> dict[str, Any]:
 def _all(simulation: Simulation, parts: File) -> Iterable[dict[str, Any]]:
     from tqdm import tqdm
 
-    key = simulation.key()
+    keys = {name: simulation.key(name) for name in simulation.names}
     missing = []
     with tqdm(total=len(simulation.names), unit="combiner", disable=None) as bar:
         for name in simulation.names:
-            kept = _kept(parts / f"{name}.json", key)
+            kept = _kept(parts / f"{name}.json", keys[name])
             if kept is None:
                 missing.append(name)
             else:
@@ -203,7 +228,7 @@ def _all(simulation: Simulation, parts: File) -> Iterable[dict[str, Any]]:
                 yield kept
         for one in _made(simulation, missing):
             bar.set_postfix_str(one["name"])
-            content = json.dumps({"key": key, **one}, separators=(",", ":"))
+            content = json.dumps({"key": keys[one["name"]], **one}, separators=(",", ":"))
             write_atomically(parts / f"{one['name']}.json", content.encode())
             bar.update()
             yield one
