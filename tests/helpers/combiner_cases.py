@@ -57,6 +57,7 @@ class Case:
         waits: the host waits for the device in every step, as documented.
         unknown: buffers in which nan stands for what is not known yet.
         forgets: buffers that an update without any term changes.
+        many: its arguments for any number of terms.
         training: arguments that make its state move within a few iterations of a detector.
     """
 
@@ -73,6 +74,7 @@ class Case:
     waits: bool = False
     unknown: tuple[str, ...] = ()
     forgets: tuple[str, ...] = ()
+    many: Callable[[Sequence[str]], dict[str, Any]] = lambda terms: {}
     training: Mapping[str, Any] = field(default_factory=dict)
 
 

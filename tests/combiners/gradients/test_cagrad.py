@@ -1,6 +1,7 @@
 """CAGrad: the oracle."""
 
 import pytest
+import torch
 from helpers.gradient_cases import GradientCase
 from helpers.gradient_rows import JACOBIAN, combined, make, missing_solver_is_said, near
 
@@ -21,3 +22,9 @@ def test_a_missing_solver_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_wrong_arguments() -> None:
     with pytest.raises(LossweaveError, match=r"c=-0\.1"):
         build_combiner({"type": "CAGrad", "c": -0.1})
+
+
+def test_lengths_far_apart_look_like_gradients_that_cancel_unless_normalised() -> None:
+    rows = torch.tensor([[1.0, 0.0], [0.3e-5, 1e-5]], dtype=torch.float64)
+    assert not any(make("CAGrad").weights_of(rows @ rows.T))
+    assert all(make("CAGrad", normalize=True).weights_of(rows @ rows.T))

@@ -13,6 +13,7 @@ CASES = {
     "Convex": Case(
         lambda terms: {"alpha": [SHARES[t] / sum(those(SHARES, terms).values()) for t in terms]},
         absent_as_if_never_there=False,  # its share is left unused
+        many=lambda terms: {"alpha": [1 / len(terms)] * len(terms)},
     )
 }
 
