@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from lossweave import LossweaveError
-from lossweave.studies.benchmark import study
+from lossweave.combiners import combiner_names
 from lossweave.studies.benchmark.detectors import CONTROL
 from lossweave.studies.benchmark.findings import Benchmark
 from lossweave.studies.benchmark.study import run_benchmark, value_combiners
+from lossweave.studies.short_runs.findings import gradient_combiners
 
 
 def test_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -41,7 +42,6 @@ def test_wrong_names() -> None:
         run_benchmark(Benchmark(combiners=("Sun",)))
 
 
-def test_what_needs_gradients_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    everything = value_combiners()
-    monkeypatch.setattr(study.combiner_class("Sum"), "needs_gradients", True, raising=False)
-    assert set(everything) - set(value_combiners()) == {"Sum"}
+def test_what_needs_gradients_is_left_out() -> None:
+    assert {"Sum", "FAMO", "Alternating"} <= set(value_combiners())
+    assert set(combiner_names()) - set(value_combiners()) == set(gradient_combiners())

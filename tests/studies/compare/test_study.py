@@ -58,7 +58,7 @@ def test_a_sweep_trains_the_further_seeds_at_the_chosen_rates(tmp_path, monkeypa
             trial.method.label, trial.seed, trial.rate, SWEEP[trial.method.label][place]
         )
 
-    monkeypatch.setattr("lossweave.studies.compare.study.train_and_test", train)
+    monkeypatch.setattr("lossweave.studies.runs.results.train_and_test", train)
     comparison = Comparison(METHODS, seeds=(7, 8), work_dir=str(tmp_path), rates=RATES)
     scores = run_comparison(comparison)
     assert [(t.seed, t.rate) for t in asked[:5]] == [(7, 1e-3)] * 4 + [(7, 5e-4)]
@@ -81,7 +81,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[Trial]:
         details = {"seconds": 60.0, "code": {"version": "0.1.0", "commit": "aaa"}}
         return Score(trial.method.label, trial.seed, 0.5, 0.4, 0.8, details, trial.rate)
 
-    monkeypatch.setattr("lossweave.studies.compare.study.train_and_test", train)
+    monkeypatch.setattr("lossweave.studies.runs.results.train_and_test", train)
     return done
 
 

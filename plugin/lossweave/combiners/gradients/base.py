@@ -76,8 +76,6 @@ class GradientCombiner(Combiner):
     """
 
     scheduled: ClassVar[bool] = False
-    #: It asks for each term's own gradient, so a step costs more than one backward.
-    needs_gradients: ClassVar[bool] = True
     #: Rows are combined by :meth:`mix`, element by element; the weights serve the rest.
     elementwise: ClassVar[bool] = False
     #: With one term left, its weight is 1 and the method is not asked.

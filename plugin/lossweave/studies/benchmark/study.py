@@ -19,8 +19,7 @@ from mmengine.registry import init_default_scope
 from torch import Tensor
 from tqdm import tqdm
 
-from lossweave.combiners import combiner_names
-from lossweave.combiners.registry import combiner_class
+from lossweave.combiners import GradientCombiner, combiner_class, combiner_names
 from lossweave.errors import LossweaveError
 from lossweave.mmdet.configs import load_config
 from lossweave.mmdet.draws import SeededBatchSampler
@@ -46,7 +45,7 @@ __all__ = ["measure_detector", "run_benchmark", "value_combiners"]
 
 def value_combiners() -> list[str]:
     """The registered combiners that need the losses' values only, no gradient per term."""
-    return [n for n in combiner_names() if not getattr(combiner_class(n), "needs_gradients", False)]
+    return [n for n in combiner_names() if not issubclass(combiner_class(n), GradientCombiner)]
 
 
 def run_benchmark(benchmark: Benchmark) -> list[DetectorResult]:

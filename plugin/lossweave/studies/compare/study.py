@@ -19,8 +19,8 @@ from lossweave.studies.ledger.book import Book
 from lossweave.studies.ledger.result import Result
 from lossweave.studies.runs.method import Method, Score, Trial
 from lossweave.studies.runs.processes import run_all
-from lossweave.studies.runs.results import filled, score_of, wanted
-from lossweave.studies.runs.training import serial_loading, train_and_test
+from lossweave.studies.runs.results import obtained, score_of, wanted
+from lossweave.studies.runs.training import serial_loading
 
 __all__ = ["run_comparison"]
 
@@ -70,7 +70,8 @@ def _train(comparison: Comparison, book: Book) -> tuple[list[Result], dict[str, 
     """All results, and by method the learning rate chosen for it."""
 
     def run(asked: _Asked, what: str) -> list[Result]:
-        work = [partial(_obtain, book, one, trial) for one, trial in _wanted(comparison, asked)]
+        trials = _trials(comparison, asked)
+        work = [partial(obtained, book, STUDY, trial, comparison.command) for trial in trials]
         return run_all(work, comparison.jobs, what)
 
     if not comparison.rates:
@@ -82,23 +83,17 @@ def _train(comparison: Comparison, book: Book) -> tuple[list[Result], dict[str, 
     return [*sweep, *rest], chosen
 
 
-def _wanted(comparison: Comparison, asked: _Asked) -> list[tuple[Result, Trial]]:
-    """What is wanted of the ledger, and how it is trained."""
+def _trials(comparison: Comparison, asked: _Asked) -> list[Trial]:
     options = (*serial_loading(comparison.config), *comparison.options)
-    trials = [
+    return [
         Trial(method, seed, comparison.config, comparison.work_dir, options, comparison.jobs, rate)
         for method, seed, rate in asked
     ]
-    return [(wanted(STUDY, trial, comparison.command), trial) for trial in trials]
-
-
-def _obtain(book: Book, one: Result, trial: Trial) -> Result:
-    return book.obtain(one, lambda asked: filled(asked, train_and_test(trial)))
 
 
 def _plan_text(comparison: Comparison, book: Book) -> str:
-    first = [one for one, _ in _wanted(comparison, _first(comparison))]
-    text = book.plan_text(first)
+    first = _trials(comparison, _first(comparison))
+    text = book.plan_text([wanted(STUDY, trial, comparison.command) for trial in first])
     if comparison.rates and len(comparison.seeds) > 1:
         further = len(comparison.methods) * (len(comparison.seeds) - 1)
         text += f"\nthen {further} of further seeds, at the rates that these choose"

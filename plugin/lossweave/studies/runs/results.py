@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 from lossweave.mmdet.configs import load_config
+from lossweave.studies.ledger.book import Book
 from lossweave.studies.ledger.identity import (
     code_of_today,
     config_hash,
@@ -18,9 +19,9 @@ from lossweave.studies.ledger.identity import (
 from lossweave.studies.ledger.result import Code, Machine, Result
 from lossweave.studies.runs.method import Score, Trial
 from lossweave.studies.runs.processes import threads_for
-from lossweave.studies.runs.training import parsed_options
+from lossweave.studies.runs.training import parsed_options, train_and_test
 
-__all__ = ["filled", "score_of", "wanted"]
+__all__ = ["filled", "obtained", "score_of", "wanted"]
 
 _SCORES = ("val", "test", "test50")
 #: What of a score's details has a field of its own in a result.
@@ -53,6 +54,21 @@ def wanted(study: str, trial: Trial, asked: str) -> Result:
         machine=machine_of_today(threads_for(trial.jobs)),
         asked=asked,
     )
+
+
+def obtained(book: Book, study: str, trial: Trial, asked: str) -> Result:
+    """The result of a training, which is done where the ledger lacks it.
+
+    Args:
+        book: the study's ledgers.
+        study: its name.
+        trial: the training.
+        asked: the study's command.
+
+    Raises:
+        LossweaveError: the training failed (its log is named).
+    """
+    return book.obtain(wanted(study, trial, asked), lambda one: filled(one, train_and_test(trial)))
 
 
 def filled(asked_for: Result, score: Score) -> Result:
