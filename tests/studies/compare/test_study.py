@@ -1,6 +1,7 @@
 """What a comparison trains, and what it refuses."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from lossweave.studies.compare.cli import compare
 from lossweave.studies.compare.findings import Comparison
 from lossweave.studies.compare.rates import at_rates, best_rates
 from lossweave.studies.compare.study import run_comparison
-from lossweave.studies.ledger.ledger import read
+from lossweave.studies.ledger.ledger import append, read
+from lossweave.studies.ledger.result import Machine
 from lossweave.studies.results.remake import remake
 from lossweave.studies.runs.method import Method, Score, Trial
 
@@ -149,3 +151,24 @@ def test_here_trains_what_another_place_did(trained: list[Trial], tmp_path: Path
     assert len(trained) == 2
     _run(tmp_path, "Sum", "--here")
     assert len(trained) == 4
+
+
+def test_a_pair_is_found_where_both_were_trained(trained: list[Trial], tmp_path: Path) -> None:
+    """The sum of this place and of another one, DWA of the other one alone."""
+    _run(tmp_path, "Sum", "DWA")
+    _run(tmp_path, "Sum", "--here")  # again of a machine that its score does not name
+    ledger = tmp_path / "work" / "ledger.jsonl"
+    here = [
+        replace(r, machine=Machine("This CPU", 1))
+        for r in read(ledger).results
+        if r.method == "Sum"
+    ]
+    append(tmp_path / "here.jsonl", *here)
+    words = ["--ledger", str(tmp_path / "here.jsonl"), str(ledger)]
+    _run(tmp_path, "Sum", "DWA", *words)
+    (dwa,) = [
+        row
+        for row in json.loads((tmp_path / "work" / "comparison.json").read_text())["summary"]
+        if row["method"] == "DWA"
+    ]
+    assert dwa["unpaired"] == [] and dwa["difference"] == 0.0

@@ -56,6 +56,13 @@ def test_results_of_another_place_count_unless_here_is_asked(tmp_path: Path, pla
     assert Book(LedgerOptions(), tmp_path).obtain(wanted, _never).scores["test"] == 0.7
 
 
+def test_what_else_is_known_of_a_training_comes_along(tmp_path: Path) -> None:
+    here, there = result(test=0.5), result(test=0.4, **OTHER_CODE)
+    append(tmp_path / "ledger.jsonl", there, here, result("DWA", **OTHER_CODE))
+    assert Book(LedgerOptions(), tmp_path).all_of([here]) == [here, there]
+    assert Book(LedgerOptions(here=True), tmp_path).all_of([here]) == [here]
+
+
 def test_remarks_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     append(tmp_path / "ledger.jsonl", result(), result(test=0.1))
     Book(LedgerOptions(), tmp_path)

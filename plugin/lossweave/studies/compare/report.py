@@ -150,7 +150,8 @@ def _sweep_text(comparison: Comparison, found: ComparisonFindings) -> str:
         return ""
     first = comparison.seeds[0]
     rates = sorted(comparison.rates)
-    sweep = {(s.method, s.rate): s for s in found.scores if s.seed == first}
+    # Of a training from several places the first result is shown.
+    sweep = {(s.method, s.rate): s for s in reversed(found.scores) if s.seed == first}
     cells = [
         [label, *(_swept(sweep.get((label, rate)), rate == best) for rate in rates)]
         for label, best in found.chosen.items()

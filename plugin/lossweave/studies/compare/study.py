@@ -43,7 +43,7 @@ def run_comparison(comparison: Comparison) -> list[Score]:
         print(_plan_text(comparison, book))
         return []
     results, chosen = _train(comparison, book)
-    report_comparison(comparison, results, chosen)
+    report_comparison(comparison, book.all_of(results), chosen)
     return [score_of(result) for result in results]
 
 

@@ -59,6 +59,23 @@ class Book:
             return same[0] if same else None
         return known[0] if known else None
 
+    def all_of(self, results: Sequence[Result]) -> list[Result]:
+        """These results, and what else is known of the same trainings, from other places.
+
+        With them a pair may be found that is of one place. Where only this place counts, just
+        the results.
+        """
+        if self.options.here:
+            return list(results)
+        keys = {result.key for result in results}
+        others = [
+            one
+            for result in results
+            for one in self.reading.of(result.training)
+            if one.key not in keys
+        ]
+        return [*results, *others]
+
     def lacking(self, wanted: Sequence[Result]) -> list[Result]:
         """Those of the trainings that have to be done."""
         return [one for one in wanted if self.found(one) is None]
