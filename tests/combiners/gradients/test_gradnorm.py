@@ -99,8 +99,11 @@ def test_the_slower_term_is_pulled_up() -> None:
     assert weights[0] / weights[1] == pytest.approx(4.0, rel=0.1)
 
 
-@pytest.mark.parametrize(("options", "starves"), [({}, False), ({"alpha": 1.5}, True)])
-def test_a_term_that_rises_first_starves_the_other_only_at_a_large_alpha(
+@pytest.mark.parametrize(
+    ("options", "starves"),
+    [({}, False), ({"alpha": 1.5}, True), ({"alpha": 1.5, "initial_updates": 20}, False)],
+)
+def test_a_term_that_rises_first_starves_the_other_at_a_large_alpha_and_one_first_loss(
     options: dict[str, float], starves: bool
 ) -> None:
     """Losses and norms as on Faster R-CNN, whose box loss is near 0 until regions are found."""
@@ -136,6 +139,14 @@ def test_a_window_teaches_its_mean() -> None:
     torch.testing.assert_close(windowed.weights, plain.weights)
 
 
+def test_first_losses_are_the_mean_of_the_first_positive_ones() -> None:
+    combiner = GradNorm(initial_updates=3)
+    combiner.bind(("a", "b"))
+    for a, b in [(2.0, 0.0), (4.0, 1.0), (6.0, 3.0), (100.0, 5.0), (100.0, 100.0)]:
+        combiner.update(torch.tensor([a, b]), HERE)
+    assert combiner.first_losses.tolist() == pytest.approx([4.0, 3.0])
+
+
 def test_the_balancing_never_touches_the_models_gradients() -> None:
     combiner = GradNorm(lr=0.1)
     combiner.bind(("a", "b"))
@@ -150,6 +161,7 @@ def test_the_balancing_never_touches_the_models_gradients() -> None:
     [
         ({"normalize": True}, "no argument 'normalize'"),
         ({"alpha": -1.0}, "alpha=-1.0"),
+        ({"initial_updates": 0}, "initial_updates=0 should be at least 1"),
     ],
 )
 def test_wrong_arguments(arguments: dict[str, Any], message: str) -> None:

@@ -1,7 +1,7 @@
 """Gradient normalisation."""
 
 import math
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -9,6 +9,7 @@ from torch import Tensor
 from lossweave.combiners.adaptive._adam import BufferAdam
 from lossweave.combiners.gradients.base import GradientCombiner
 from lossweave.combiners.registry import register_combiner
+from lossweave.utils.fields import at_least
 
 __all__ = ["GradNorm", "grad_norm_slope"]
 
@@ -48,8 +49,8 @@ class GradNorm(GradientCombiner):
     the weights learned before it are applied.
 
     Edge cases: a term at 0 or below, absent, or with a zero row keeps its weight, and the others
-    share what is left; its L(0) is the first positive loss it has. Weights do not fall below
-    about 0.001.
+    share what is left; its L(0) is the first positive loss it has, or the mean of its first
+    ``initial_updates``. Weights do not fall below about 0.001.
 
     Args:
         alpha: how strongly terms that learn slowly are pulled up; 0 makes lengths equal. The
@@ -62,9 +63,13 @@ class GradNorm(GradientCombiner):
             last shared layer, which is near 'representation'.
         interval: optimizer updates between two steps of the weights.
         private: as there; 'weighted', since the weights stand before the losses.
+        initial_updates: L(0) is the mean of a term's positive losses over so many updates (of those
+            so far, while there are fewer). With more than one, a term that is not itself in the
+            very first batch, as loc of a two-stage detector, is not measured by it.
 
     Raises:
-        LossweaveError: ``alpha`` or ``lr`` negative, or what ``GradientCombiner`` refuses.
+        LossweaveError: ``alpha`` or ``lr`` negative, ``initial_updates`` below 1, or what
+            ``GradientCombiner`` refuses.
 
     Example:
         >>> combiner = GradNorm(alpha=0.0, lr=0.1)
@@ -79,6 +84,7 @@ class GradNorm(GradientCombiner):
     single: ClassVar[bool] = False
     weights: Tensor
     first_losses: Tensor
+    first_counts: Tensor
     losses: Tensor
     norm_totals: Tensor
     norm_counts: Tensor
@@ -90,16 +96,18 @@ class GradNorm(GradientCombiner):
         boundary: str | list[str] = "parameters",
         interval: int = 1,
         private: Literal["plain", "weighted"] = "weighted",
+        initial_updates: Annotated[int, at_least(1)] = 1,
     ) -> None:
         super().__init__(boundary=boundary, interval=interval, private=private)
         self.require("alpha", alpha, 0 <= alpha < math.inf, "finite and not negative")
         self.require("lr", lr, 0 <= lr < math.inf, "finite and not negative")
-        self.alpha, self.lr = alpha, lr
+        self.alpha, self.lr, self.initial_updates = alpha, lr, initial_updates
 
     def init_state(self, count: int) -> None:
         self.register_buffer("weights", torch.ones(count, dtype=torch.float64))
         self.register_buffer("first_losses", torch.full((count,), torch.nan, dtype=torch.float64))
         self.register_buffer("losses", torch.full((count,), torch.nan, dtype=torch.float64))
+        self.register_buffer("first_counts", torch.zeros(count, dtype=torch.float64))
         self.register_buffer("norm_totals", torch.zeros(count, dtype=torch.float64))
         self.register_buffer("norm_counts", torch.zeros(count, dtype=torch.float64))
         self.adam = BufferAdam(count, self.lr)
@@ -115,8 +123,11 @@ class GradNorm(GradientCombiner):
 
     def update(self, losses: Tensor, present: Tensor) -> None:
         self.losses.copy_(losses.double().masked_fill(~(present & (losses > 0)), torch.nan))
-        unknown = self.first_losses.isnan() & self.losses.isfinite()
-        self.first_losses.copy_(torch.where(unknown, self.losses, self.first_losses))
+        counts = self.first_counts + 1
+        taken = self.losses.isfinite() & (counts <= self.initial_updates)
+        mean = torch.lerp(self.first_losses.nan_to_num(0.0), self.losses, 1 / counts)
+        self.first_losses.copy_(torch.where(taken, mean, self.first_losses))
+        self.first_counts.copy_(torch.where(taken, counts, self.first_counts))
 
     @torch.no_grad()
     def weights_of(self, gramian: Tensor) -> list[float]:
