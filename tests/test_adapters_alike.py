@@ -21,6 +21,7 @@ ALONE = {
         "Detectron2's mapper does it itself",
     },
     "detectron2": {
+        "meta_arch.py": "the detector of yaml configs is a meta-architecture",
         "config_node.py": "yaml configs have a node with declared keys",
         "yaml.py": "one of two kinds of config, with a trainer of its own",
         "lazy.py": "the other one",

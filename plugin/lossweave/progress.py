@@ -52,6 +52,15 @@ class Progress:
         done = self.iteration + 1
         return done % self.accumulation == 0 or done == self.max_iterations
 
+    def ends_every(self, updates: int) -> bool:
+        """Whether the current update is the last of so many; never of 0.
+
+        Example:
+            >>> [Progress(iteration=i).ends_every(2) for i in range(4)]
+            [False, True, False, True]
+        """
+        return updates > 0 and (self.update + 1) % updates == 0
+
     def epoch_of(self, update: int) -> int:
         """Epoch in which the given update begins."""
         if not self.iterations_per_epoch:

@@ -32,7 +32,7 @@ def _entries(leaves: list[Tensor], *names: str) -> dict[str, Tensor]:
 def _said(combination: LossCombination) -> list[str]:
     """What it says, but for which losses went to which term, which it always says."""
     notes: list[str] = []
-    combination.say = lambda line: None if line.startswith("terms: ") else notes.append(line)
+    combination.log = lambda line: None if line.startswith("terms: ") else notes.append(line)
     return notes
 
 
@@ -65,8 +65,8 @@ def test_a_weighted_sum_does_not_take_the_stock_total() -> None:
 
 
 def test_nothing_is_known_before_the_first_forward() -> None:
-    last = build_combination("Sum", TERMS).last()
-    assert last == {name: {"value": 0.0, "weight": 0.0} for name in ("cls", "loc")}
+    combination = build_combination("Sum", TERMS)
+    assert combination.last() == {} and combination.logged() == {}
 
 
 def test_no_loss_at_all() -> None:
@@ -84,7 +84,7 @@ def test_no_loss_at_all() -> None:
 def test_the_assignment_is_said_once_and_that_of_a_late_loss_when_it_comes() -> None:
     combination = build_combination("Max", {"cls": "loss_cls", "loc": ["loss_bbox", "?loss_l1"]})
     said: list[str] = []
-    combination.say = said.append
+    combination.log = said.append
     for names in [("loss_cls", "loss_bbox")] * 2 + [("loss_cls", "loss_l1", "loss_late")] * 2:
         combination(_entries(_leaves(*[1.0] * len(names)), *names))
     assert said == [
@@ -549,7 +549,7 @@ def test_what_is_inexact_without_the_hook_is_noted_once(combiner: str) -> None:
     for _ in range(3):
         combination(_entries(_leaves(1.0, 2.0), "loss_cls", "loss_bbox"))
     assert len(notes) == 1
-    assert "every training forward counts as one optimizer update" in notes[0]
+    assert "every backward counts as one optimizer update" in notes[0]
     assert notes[0].endswith("THE LINE")
 
 
@@ -560,14 +560,15 @@ def test_what_has_no_use_for_the_hook_is_silent() -> None:
     assert notes == []
 
 
-def test_without_the_hook_every_training_forward_is_an_update() -> None:
+def test_without_the_hook_every_backward_is_an_update() -> None:
     combination = build_combination({"type": "RandomWeighting", "seed": 1}, TERMS)
     told = build_combination({"type": "RandomWeighting", "seed": 1}, TERMS)
     for t in range(4):
         entries = _entries(_leaves(1.0, 2.0), "loss_cls", "loss_bbox")
-        combination(entries)
+        combination(entries)  # whose root no backward reaches
+        combination(entries).backward(retain_graph=True)
         told.set_progress(Progress(t))
-        told(entries)
+        told(entries).backward()
         assert combination.last() == told.last()
         with torch.no_grad():
             combination(entries)  # somebody looks at a validation loss
@@ -581,7 +582,7 @@ def test_recomputed_losses_reach_the_combiner() -> None:
     assert combination.recomputes
     for t in range(5):
         combination.set_progress(Progress(t))
-        combination(_entries(_leaves(1.0, 2.0), "loss_cls", "loss_bbox"))
+        combination(_entries(_leaves(1.0, 2.0), "loss_cls", "loss_bbox")).backward()
         combination.relearn({"loss_cls": torch.tensor(0.5), "loss_bbox": torch.tensor(1.9)})
         by_hand.update(torch.tensor([1.0, 2.0]), both)
         by_hand.relearn(torch.tensor([0.5, 1.9]), both)

@@ -11,8 +11,10 @@ from lossweave.errors import LossweaveError
 from lossweave.progress import Progress
 
 RPN = {"combiner": "Sum", "terms": {"cls": "loss_rpn_cls", "loc": "loss_rpn_bbox"}}
-ROI = {"combiner": {"type": "Sum", "weights": [1, 3]}, "terms": {"cls": "loss_cls",
-                                                                 "loc": "loss_bbox"}}
+ROI = {
+    "combiner": {"type": "Sum", "weights": [1, 3]},
+    "terms": {"cls": "loss_cls", "loc": "loss_bbox"},
+}
 TWO_STAGES = {"rpn": RPN, "roi": ROI, "mask": "loss_mask"}
 
 
@@ -29,17 +31,17 @@ def test_the_leaves_are_named_by_their_way_from_the_top() -> None:
     assert terms.names == ("rpn.cls", "rpn.loc", "roi.cls", "roi.loc", "mask")
     assert [type(n.combiner) for n in node.nodes()] == [Max, Sum, Sum]
     assert node.combiner.terms == ("rpn", "roi", "mask")
-    assert [n.combiner.terms for n in node.inner_nodes()] == [("cls", "loc")] * 2
-    assert node.all_leaves() == [0, 1, 2, 3, 4]
-    assert [n.all_leaves() for n in node.inner_nodes()] == [[0, 1], [2, 3]]
+    assert [n.combiner.terms for n in node.inner_nodes().values()] == [("cls", "loc")] * 2
+    assert node.below() == [0, 1, 2, 3, 4]
+    assert [n.below() for n in node.inner_nodes().values()] == [[0, 1], [2, 3]]
     assert not node.flat
 
 
 def test_a_flat_tree_is_its_combiner() -> None:
     node, terms = term_tree("Sum", {"one": "loss_a", "two": "loss_b"})
     assert node.flat and terms.names == ("one", "two")
-    value, weights, present = node.evaluate(_floats(2, 3), _all(2))
-    assert value == 5 and weights.tolist() == [1, 1] and present
+    found = node.evaluate(_floats(2, 3), _all(2))
+    assert found.value == 5 and found.weights.tolist() == [1, 1] and found.present
 
 
 @pytest.mark.parametrize(
@@ -68,18 +70,18 @@ def test_an_infinity_below_a_weight_of_zero_stays_out() -> None:
 def test_what_is_absent_below_is_absent_above() -> None:
     node, _ = term_tree("Sum", TWO_STAGES)
     present = torch.tensor([False, False, True, False, True])
-    _, weights, there = node.evaluate(_floats(0, 0, 5, 0, 1), present)
-    assert there and weights[:2].tolist() == [0, 0]
-    assert node._parts["rpn"].present.tolist() is False
-    assert node._parts["roi"].present.tolist() is True
+    found = node.evaluate(_floats(0, 0, 5, 0, 1), present)
+    assert found.present and found.weights[:2].tolist() == [0, 0]
+    assert found.parts["rpn"].present.tolist() is False
+    assert found.parts["roi"].present.tolist() is True
 
 
 def test_terms_are_attached_and_have_the_weights_of_their_node() -> None:
     node, _ = term_tree("Max", TWO_STAGES)
     leaves = [torch.tensor(x, requires_grad=True) for x in (1.0, 2.0, 1.0, 1.0)]
     given = [*leaves, None]
-    node.evaluate(_floats(1, 2, 1, 1, 0), torch.tensor([True] * 4 + [False]))
-    rpn, roi, mask = node.attached(given)
+    found = node.evaluate(_floats(1, 2, 1, 1, 0), torch.tensor([True] * 4 + [False]))
+    rpn, roi, mask = node.attached(given, found.parts)
     assert rpn is not None and roi is not None and mask is None
     assert rpn == 3 and roi == 4
     (rpn + roi).backward()
@@ -91,8 +93,8 @@ def test_an_inner_node_that_takes_turns_rests_its_leaves() -> None:
     node, _ = term_tree("Sum", {"in": turns, "c": "loss_c"})
     for inner in node.nodes():
         inner.combiner.begin(Progress())
-    assert node.active_leaves() == [True, False, True]
-    assert term_tree("Sum", TWO_STAGES)[0].active_leaves() == [True] * 5
+    assert node.active() == (True, False, True)
+    assert term_tree("Sum", TWO_STAGES)[0].active() == (True,) * 5
 
 
 def _learned(node: TermNode) -> list[float]:
@@ -102,11 +104,11 @@ def _learned(node: TermNode) -> list[float]:
 def test_an_update_learns_once_from_the_mean_of_its_iterations() -> None:
     alone, _ = term_tree(UncertaintyWeighting(), {"a": "loss_a", "b": "loss_b"})
     parted, _ = term_tree(UncertaintyWeighting(), {"a": "loss_a", "b": "loss_b"})
-    alone.evaluate(_floats(2, 6), _all(2))
-    alone.learn(Progress())
+    alone.learn([alone.evaluate(_floats(2, 6), _all(2))], Progress())
     for step, losses in enumerate([(1, 4), (3, 8)]):
-        parted.evaluate(_floats(*losses), _all(2))
-        parted.learn(Progress(iteration=step, accumulation=2))
+        parted.learn(
+            [parted.evaluate(_floats(*losses), _all(2))], Progress(iteration=step, accumulation=2)
+        )
     assert _learned(alone) == _learned(parted) != [0, 0]
     assert not parted.window_totals.any() and not parted.window_counts.any()
 
@@ -114,18 +116,18 @@ def test_an_update_learns_once_from_the_mean_of_its_iterations() -> None:
 def test_the_mean_is_over_the_iterations_that_had_the_term() -> None:
     alone, _ = term_tree(UncertaintyWeighting(), {"a": "loss_a", "b": "loss_b"})
     parted, _ = term_tree(UncertaintyWeighting(), {"a": "loss_a", "b": "loss_b"})
-    alone.evaluate(_floats(2, 8), _all(2))
-    alone.learn(Progress())
+    alone.learn([alone.evaluate(_floats(2, 8), _all(2))], Progress())
     for step, (losses, present) in enumerate([((1, 0), (True, False)), ((3, 8), (True, True))]):
-        parted.evaluate(_floats(*losses), torch.tensor(present))
-        parted.learn(Progress(iteration=step, accumulation=2))
+        parted.learn(
+            [parted.evaluate(_floats(*losses), torch.tensor(present))],
+            Progress(iteration=step, accumulation=2),
+        )
     assert _learned(alone) == _learned(parted)
 
 
 def test_a_skipped_update_teaches_nothing() -> None:
     node, _ = term_tree(UncertaintyWeighting(), {"a": "loss_a", "b": "loss_b"})
-    node.evaluate(_floats(2, 6), _all(2))
-    node.learn(Progress(), skip=True)
+    node.learn([node.evaluate(_floats(2, 6), _all(2))], Progress(), skip=True)
     assert _learned(node) == [0, 0]
 
 
@@ -133,8 +135,7 @@ def test_inner_combiners_learn_from_their_own_terms() -> None:
     inner = {"combiner": DWA(period=1), "terms": {"a": "loss_a", "b": "loss_b"}}
     node, _ = term_tree(UncertaintyWeighting(), {"in": inner, "c": "loss_c"})
     state = {k: v.clone() for k, v in node.state_dict().items()}
-    node.evaluate(_floats(2, 6, 1), _all(3))
-    node.learn(Progress())
+    node.learn([node.evaluate(_floats(2, 6, 1), _all(3))], Progress())
     moved = {k for k, v in node.state_dict().items() if not torch.equal(v, state[k])}
     assert any(k.startswith("combiner.") for k in moved)
     assert any(k.startswith("inner.in.combiner.") for k in moved)

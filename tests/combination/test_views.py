@@ -135,7 +135,7 @@ def test_arguments_for_the_heads_are_checked_when_the_heads_are_known(
 def test_a_loss_that_comes_late_is_no_term_and_is_announced() -> None:
     combination = build_combination("Max", "loss")
     said: list[str] = []
-    combination.say = said.append
+    combination.log = said.append
     _forward(combination, ["loss_a", "loss_b"])
     leaves = _forward(combination, ["loss_a", "loss_b", "loss_l1"], 1.0, 2.0, 3.0)
     assert [leaf.grad for leaf in leaves] == [0, 1, 1]
@@ -161,7 +161,7 @@ def test_auto_is_by_task_where_that_fits() -> None:
 def test_auto_is_each_loss_where_task_fits_nothing_and_says_so_in_one_line() -> None:
     combination = build_combination("UncertaintyWeighting", "auto")
     said: list[str] = []
-    combination.say = said.append
+    combination.log = said.append
     combination.set_progress(Progress())
     _forward(combination, AUTO_ASSIGN)
     assert combination.names == ("pos", "neg", "center")

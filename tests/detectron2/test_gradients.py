@@ -8,7 +8,7 @@ import torch
 from detectron2.modeling import build_model
 from detectron2.structures import PolygonMasks
 from helpers.detectron2_gradients import MODULES, shard_of, terms_of
-from helpers.detectron2_toy import forward, image_batch
+from helpers.detectron2_toy import forward, image_batch, total
 from helpers.mmdet_support import (
     ALL_COMBINERS,
     GRADIENT_COMBINERS,
@@ -34,7 +34,7 @@ def test_every_method_of_gradients(detector: str, boundary: str, build) -> None:
     shards = [shard_of(stock, batch, cut)]
     for name in GRADIENT_COMBINERS:
         model = build(detector, combiner_config(name, boundary=boundary), state)
-        forward(model, batch).backward()
+        total(forward(model, batch)).backward()
         error = difference(model, combined(stock, shards, name))
         # An interior-point solver stops within its own tolerance.
         assert error < (1e-3 if name == "NashMTL" else 1e-5), f"{name}: {error:.1e}"
@@ -55,7 +55,7 @@ def test_every_method_of_values(detector: str, build) -> None:
         if name == "Sum":
             continue
         model = build(detector, combiner_config(name), state)
-        root = forward(model, batch)
+        root = total(forward(model, batch))
         root.backward()
         combiner = build_combiner(combiner_config(name))
         combiner.bind(("cls", "loc"))
@@ -72,7 +72,7 @@ def test_every_method_of_values(detector: str, build) -> None:
 
 def test_named_modules_as_a_boundary(build) -> None:
     model = build("retinanet", dict(type="MGDA", boundary=["backbone.fpn_output*"]))
-    forward(model, image_batch(0)).backward()
+    total(forward(model, image_batch(0))).backward()
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
     model = build("retinanet", dict(type="MGDA", boundary=["backbone.fpn_nothing"]))
     with pytest.raises(LossweaveError, match="boundary: no module matches"):
@@ -87,7 +87,7 @@ def test_the_result_is_the_detector(build) -> None:
     more = set(model.state_dict()) - set(stock.state_dict())
     assert more and all(key.startswith("loss_combination.") for key in more)
     twins = copy.deepcopy(model), pickle.loads(pickle.dumps(model)), model
-    values = [forward(twin, image_batch(0)).item() for twin in twins]  # each learns from it
+    values = [total(forward(twin, image_batch(0))).item() for twin in twins]  # each learns from it
     assert [type(twin) for twin in twins] == 3 * [type(model)] and len(set(values)) == 1
     stock.load_state_dict({k: v for k, v in model.state_dict().items() if k not in more})
     found = [m.eval()(image_batch(1))[0]["instances"].scores for m in (stock, model)]
@@ -123,11 +123,10 @@ def test_cascade_by_head(make_cfg) -> None:
         corners = [[[x, y, u, y, u, v, x, v]] for x, y, u, v in boxes]
         instances.gt_masks = PolygonMasks(corners)
     said: list[str] = []
-    model.loss_combination.say = said.append
-    root = forward(model, batch)
+    model.loss_combination.log = said.append
+    root = total(forward(model, batch))
     root.backward()
     assert model.loss_combination.names == ("rpn_cls", "rpn_loc", "roi_cls", "roi_loc")
-    assert model.loss_entries is None  # logged
     assert said == [
         "terms: rpn_cls = loss_rpn_cls; rpn_loc = loss_rpn_loc; "
         "roi_cls = loss_cls_stage0 + loss_cls_stage1 + loss_cls_stage2; "

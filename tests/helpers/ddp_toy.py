@@ -174,7 +174,9 @@ def skip_on_one_rank(rank: int) -> dict[str, Any]:
         values = torch.tensor([1.0, 2.0, 3.0]) * (iteration + 1)
         if rank == 1 and iteration == 2:
             values[1] = torch.nan
-        combination({f"loss_{t}": v for t, v in zip(TERMS, values.unbind(), strict=True)})
+        values.requires_grad_()
+        losses = {f"loss_{t}": v for t, v in zip(TERMS, values.unbind(), strict=True)}
+        combination(losses).backward()
         found["skipping"].append(combination.skipping)
         if iteration in (1, 2):
             found[iteration] = {k: v.clone() for k, v in combination.state_dict().items()}

@@ -151,3 +151,8 @@ def forward(model: Any, batch: list[dict[str, Any]], module: Any = None) -> Any:
     torch.manual_seed(7)
     with EventStorage(0):
         return (model if module is None else module)(batch)
+
+
+def total(losses: dict[str, Any]) -> Any:
+    """What a trainer runs its backward from: the sum of what a detector returns."""
+    return sum(losses.values())

@@ -91,7 +91,7 @@ def run(
         scale: factor on the scalar, as a loss scaler has it; taken out of the gradients.
     """
     combination = build_combination(config(case, BOUNDARIES[boundary]), PATTERNS)
-    combination.say = lambda message: None
+    combination.log = lambda message: None
     model = Net(combination, scenario.inside)
     wrapped: nn.Module = model
     if rank is not None:

@@ -131,6 +131,7 @@ def test_bfloat16_and_overflow(boundary, build) -> None:
     assert all(g.isfinite().all() for g in grads_of(model).values())
     weights = [entry["weight"] for entry in model.loss_combination.last().values()]
     assert sum(weights) == pytest.approx(1) and weights[0] != 0.5
+    model.loss_combination.set_progress(Progress(1))
     backward(model, image_batch(0), scale=torch.inf)  # overflows: no solver, equal weights
     assert [e["weight"] for e in model.loss_combination.last().values()] == [0.5, 0.5]
     assert not all(g.isfinite().all() for g in grads_of(model).values())
@@ -226,7 +227,7 @@ def test_terms_by_head_at_the_representation_are_warned_of(build) -> None:
     options = dict(model=dict(terms="head"))
     model = build("faster_rcnn", combiner_config("PCGrad", boundary="representation"), **options)
     said: list[str] = []
-    model.loss_combination.say = said.append
+    model.loss_combination.log = said.append
     for _ in range(2):
         backward(model, image_batch(0))
     assert said[0].startswith("terms: rpn_cls = loss_rpn_cls; ")

@@ -140,6 +140,10 @@ def test_the_whole_combination_never_waits(case: str, accumulation: int) -> None
             for t in range(1, 6):
                 combination.set_progress(at(t, accumulation))
                 root = combination(entries)
+                # A backward would want the device itself.
+                assert combination.update.latest is not None
+                combination.update.reach(combination.update.latest)
+                combination.end_iteration()
         assert root.device == CUDA
     # Two of the three terms are drawn for.
     assert sum(guard.sent) == (10 if CASES[case].draws else 0)

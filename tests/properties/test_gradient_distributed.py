@@ -108,7 +108,7 @@ def test_a_skipped_update_teaches_nothing(case: str, boundary: str) -> None:
     combination = build_combination(
         config(case, BOUNDARIES[boundary]), PATTERNS, on_nonfinite="skip"
     )
-    combination.say = lambda message: None
+    combination.log = lambda message: None
     model = Net(combination)
     for iteration in range(4):
         combination.set_progress(Progress(iteration))

@@ -100,6 +100,12 @@ def test_a_checkpoint_inside_an_accumulation_window(
         assert torch.equal(saved.nan_to_num(-7), resumed.state_dict()[name].nan_to_num(-7))
 
 
+def _trained(combination: LossCombination, values: torch.Tensor) -> None:
+    losses = {f"loss_{n}": x for n, x in zip(TERMS, values.requires_grad_(), strict=True)}
+    combination(losses).backward()
+    combination.end_iteration()
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_a_window_teaches_what_its_mean_teaches(case: str) -> None:
     windowed, plain = _combination(case), _combination(case)
@@ -107,10 +113,9 @@ def test_a_window_teaches_what_its_mean_teaches(case: str) -> None:
         micro = [losses_at(2 * update), losses_at(2 * update + 1)]
         for k, losses in enumerate(micro):
             windowed.set_progress(Progress(2 * update + k, 2, None, 2 * EPOCH))
-            windowed({f"loss_{n}": x for n, x in zip(TERMS, losses, strict=True)})
+            _trained(windowed, losses)
         plain.set_progress(Progress(update, 1, None, EPOCH))
-        mean = (micro[0] + micro[1]) / 2
-        plain({f"loss_{n}": x for n, x in zip(TERMS, mean, strict=True)})
+        _trained(plain, (micro[0] + micro[1]) / 2)
     ours, theirs = windowed.node.combiner.state_dict(), plain.node.combiner.state_dict()
     assert ours.keys() == theirs.keys()
     for name, value in ours.items():

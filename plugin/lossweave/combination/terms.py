@@ -17,6 +17,7 @@ from lossweave.errors import LossweaveError
 
 __all__ = ["HEAD_TERMS", "RPN_TERMS", "TASK_TERMS", "Assignment", "TermMap"]
 
+
 @dataclass(frozen=True)
 class Assignment:
     """Which entries make up which term in one iteration.

@@ -12,23 +12,37 @@ from lossweave.combiners import Combiner, GradientCombiner, build_combiner
 from lossweave.errors import LossweaveError
 from lossweave.progress import Progress
 
-__all__ = ["TermNode", "flat_node", "term_tree"]
+__all__ = ["Evaluation", "TermNode", "flat_node", "term_tree"]
 
 
-class _Evaluated(NamedTuple):
+class Evaluation(NamedTuple):
+    """What a node made of the losses of one forward.
+
+    Args:
+        value: the node's, shape ``()``.
+        weights: of ALL terms of the tree, shape ``(number of terms,)``; 0 beside the node's own.
+        present: whether any of its terms is.
+        losses: the values of the node's own terms.
+        there: which of those are present.
+        parts: by name, what inner nodes made of them.
+    """
+
     value: Tensor
-    weights: Tensor  # of the LEAVES, shape (number of leaves,)
+    weights: Tensor
     present: Tensor
+    losses: Tensor
+    there: Tensor
+    parts: Mapping[str, "Evaluation"]
 
 
 class TermNode(nn.Module):
-    """A combiner over terms, each of which is a leaf or the result of an inner node.
+    """A combiner over terms, each of which is a raw one or the result of an inner node.
 
     Args:
         combiner: the combiner of this node.
-        children: by term name, the index of a leaf in the vector of all leaves, or a node;
-            none where the terms are not known yet: such a node only holds its combiner.
-        leaves: number of leaves in the whole tree.
+        children: by name, the position of a raw term in the vector of all, or a node; none where
+            the terms are not known yet: such a node only holds its combiner.
+        count: number of raw terms in the whole tree.
     """
 
     #: The losses that the terms follow from, as bytes, where they were not known from the start.
@@ -37,30 +51,28 @@ class TermNode(nn.Module):
     window_counts: Tensor
 
     def __init__(
-        self, combiner: Combiner, children: Mapping[str, "int | TermNode"], leaves: int
+        self, combiner: Combiner, children: Mapping[str, "int | TermNode"], count: int
     ) -> None:
         super().__init__()
         self.combiner = combiner
         self.inner = nn.ModuleDict({k: v for k, v in children.items() if isinstance(v, TermNode)})
-        for name, node in self.inner.items():
-            if isinstance(node, TermNode) and isinstance(node.combiner, GradientCombiner):
+        for name, node in self.inner_nodes().items():
+            if isinstance(node.combiner, GradientCombiner):
                 raise LossweaveError(
                     f"terms: {type(node.combiner).__name__} combines gradients, so it can only "
                     f"be the outermost combiner, not that of the nested term {name!r}"
                 )
-        self._seen: tuple[Tensor, Tensor] | None = None
-        self._parts: dict[str, _Evaluated] = {}
-        self._bind(children, leaves)
+        self._bind(children, count)
 
-    def _bind(self, children: Mapping[str, "int | TermNode"], leaves: int) -> None:
+    def _bind(self, children: Mapping[str, "int | TermNode"], count: int) -> None:
         """Tell the combiner its terms, and size what belongs to them."""
         if children:
             self.combiner.bind(tuple(children))
         self.slots: list[int | str] = [
             name if isinstance(child, TermNode) else child for name, child in children.items()
         ]
-        self.leaves = leaves
-        self.flat = self.slots == list(range(leaves))
+        self.count = count
+        self.flat = self.slots == list(range(count))
         if self.combiner.learns and children:
             # What an accumulation window has seen so far; saved, for checkpoints inside one.
             self.register_buffer("window_totals", torch.zeros(len(children)))
@@ -85,125 +97,134 @@ class TermNode(nn.Module):
         stored = self._buffers.get("settled_losses")
         return [] if stored is None else bytes(stored.tolist()).decode().split("\n")
 
-    def inner_nodes(self) -> list["TermNode"]:
-        """The inner nodes, typed."""
-        return [node for node in self.inner.values() if isinstance(node, TermNode)]
+    def inner_nodes(self) -> dict[str, "TermNode"]:
+        """The inner nodes by name, typed."""
+        return {name: node for name, node in self.inner.items() if isinstance(node, TermNode)}
 
     def nodes(self) -> list["TermNode"]:
         """This node and all below it."""
-        return [self, *(n for inner in self.inner_nodes() for n in inner.nodes())]
+        return [self, *(n for inner in self.inner_nodes().values() for n in inner.nodes())]
 
-    def evaluate(self, losses: Tensor, present: Tensor) -> _Evaluated:
-        """Value and leaf weights at the given leaf losses, both of shape ``(leaves,)``."""
+    def evaluate(self, losses: Tensor, present: Tensor) -> Evaluation:
+        """Value and weights at the given losses of all terms, both of shape ``(count,)``."""
         if self.flat:
-            self._seen = losses, present
             value, weights = self.combiner.combine(losses, present)
-            return _Evaluated(value, weights, present.any())
-        inner = {name: self._inner(name).evaluate(losses, present) for name in self.inner}
-        self._parts = inner
-        at = [inner[s] if isinstance(s, str) else s for s in self.slots]
-        values = torch.stack([a.value if isinstance(a, _Evaluated) else losses[a] for a in at])
-        there = torch.stack([a.present if isinstance(a, _Evaluated) else present[a] for a in at])
-        self._seen = values, there
+            return Evaluation(value, weights, present.any(), losses, present, {})
+        parts = {n: node.evaluate(losses, present) for n, node in self.inner_nodes().items()}
+        values = torch.stack([parts[s].value if isinstance(s, str) else losses[s]
+                              for s in self.slots])  # fmt: skip
+        there = torch.stack([parts[s].present if isinstance(s, str) else present[s]
+                             for s in self.slots])  # fmt: skip
         value, own = self.combiner.combine(values, there)
-        return _Evaluated(value, self.leaf_weights(own), there.any())
+        weights = self.spread(own, parts)
+        return Evaluation(value, weights, there.any(), values, there, parts)
 
-    def leaf_weights(self, own: Tensor) -> Tensor:
-        """The leaves' weights for weights of this node's terms, after :meth:`evaluate`."""
+    def spread(self, own: Tensor, parts: Mapping[str, Evaluation]) -> Tensor:
+        """The weights of all terms, for weights of this node's.
+
+        Args:
+            own: of this node's terms.
+            parts: what inner nodes made of the losses.
+        """
         if self.flat:
             return own
-        weights = torch.zeros(self.leaves, dtype=own.dtype, device=own.device)
+        weights = torch.zeros(self.count, dtype=own.dtype, device=own.device)
         for k, slot in enumerate(self.slots):
             if isinstance(slot, str):
                 # A weight of 0 keeps an inner infinity out (0 * inf would be nan).
-                inner = self._parts[slot].weights
+                inner = parts[slot].weights
                 weights = weights + (own[k] * inner).masked_fill(own[k] == 0, 0)
             else:
                 weights[slot] = own[k]
         return weights
 
-    def attached(self, leaves: Sequence[Tensor | None]) -> list[Tensor | None]:
-        """This node's terms as attached scalars, after :meth:`evaluate`; None where absent."""
-        terms: list[Tensor | None] = []
+    def attached(
+        self, terms: Sequence[Tensor | None], parts: Mapping[str, Evaluation]
+    ) -> list[Tensor | None]:
+        """This node's terms as attached scalars; None where absent.
+
+        Args:
+            terms: the raw ones.
+            parts: what inner nodes made of their values.
+        """
+        inner = self.inner_nodes()
+        found: list[Tensor | None] = []
         for slot in self.slots:
             if isinstance(slot, int):
-                terms.append(leaves[slot])
+                found.append(terms[slot])
                 continue
-            part = self._parts[slot]
-            used = [k for k in self._inner(slot).all_leaves() if leaves[k] is not None]
-            parts = [x for k in used if (x := leaves[k]) is not None]
-            weights = [part.weights[k] for k in used]
-            terms.append(weighted_root(part.value, torch.stack(weights), parts) if parts else None)
-        return terms
+            used = [k for k in inner[slot].below() if terms[k] is not None]
+            there = [x for k in used if (x := terms[k]) is not None]
+            weights = [parts[slot].weights[k] for k in used]
+            value = parts[slot].value
+            found.append(weighted_root(value, torch.stack(weights), there) if there else None)
+        return found
 
-    def all_leaves(self) -> list[int]:
-        """The leaves below this node, in order."""
+    def below(self) -> list[int]:
+        """The raw terms of this node and of those below it, in order."""
+        inner = self.inner_nodes()
         found: list[int] = []
         for slot in self.slots:
-            found.extend([slot] if isinstance(slot, int) else self._inner(slot).all_leaves())
+            found.extend([slot] if isinstance(slot, int) else inner[slot].below())
         return sorted(found)
 
-    def active_leaves(self) -> list[bool]:
-        """Which leaves take part in this update."""
+    def active(self) -> tuple[bool, ...]:
+        """Which raw terms take part in this update."""
         own = self.combiner.active() or (True,) * len(self.slots)
-        active = [False] * self.leaves
+        active = [False] * self.count
+        inner = self.inner_nodes()
         for slot, on in zip(self.slots, own, strict=True):
             if isinstance(slot, int):
                 active[slot] = on
             elif on:
-                for leaf, leaf_on in enumerate(self._inner(slot).active_leaves()):
-                    active[leaf] = active[leaf] or leaf_on
-        return active
+                for k, inner_on in enumerate(inner[slot].active()):
+                    active[k] = active[k] or inner_on
+        return tuple(active)
 
     @torch.no_grad()
-    def learn(self, progress: Progress, skip: bool = False) -> None:
-        """Let the combiners learn from what :meth:`evaluate` saw, once per optimizer update.
+    def learn(self, seen: Sequence[Evaluation], progress: Progress, skip: bool = False) -> None:
+        """Let the combiners learn, once per optimizer update, from the mean over it.
 
         Args:
-            progress: the position of this iteration.
+            seen: what the iteration's forwards gave.
+            progress: the position of the iteration.
             skip: the update is not going to happen, so nothing is learned from its window.
         """
-        for node in self.inner_nodes():
-            node.learn(progress, skip)
-        if not self.combiner.learns or self._seen is None:
+        for name, node in self.inner_nodes().items():
+            node.learn([one.parts[name] for one in seen], progress, skip)
+        if not self.combiner.learns:
             return
-        losses, present = self._seen
-        if progress.first_of_update and progress.last_of_update:
+        if progress.first_of_update and progress.last_of_update and len(seen) == 1:
             if not skip:
-                self.combiner.update(losses, present)
+                self.combiner.update(seen[0].losses, seen[0].there)
             return
         if progress.first_of_update:  # a checkpoint of an unfinished window may be loaded here
             self.window_totals.zero_()
             self.window_counts.zero_()
-        if not skip:
-            self.window_totals += losses.masked_fill(~present, 0).to(self.window_totals.dtype)
-            self.window_counts += present
+        for one in () if skip else seen:
+            losses = one.losses.masked_fill(~one.there, 0)
+            self.window_totals += losses.to(self.window_totals.dtype)
+            self.window_counts += one.there
         if progress.last_of_update:
             if not skip:
-                seen = self.window_counts > 0
                 mean = self.window_totals / self.window_counts.clamp(min=1)
-                self.combiner.update(mean, seen)
+                self.combiner.update(mean, self.window_counts > 0)
             self.window_totals.zero_()
             self.window_counts.zero_()
 
-    def relearn(self) -> None:
-        """Let the combiners that asked for it learn from what :meth:`evaluate` saw."""
-        for node in self.nodes():
-            if getattr(node.combiner, "recompute", False) and node._seen is not None:
-                node.combiner.relearn(*node._seen)
+    def relearn(self, seen: Evaluation) -> None:
+        """Let the combiners that asked for it learn from the same batch's losses."""
+        if self.combiner.recompute:
+            self.combiner.relearn(seen.losses, seen.there)
+        for name, node in self.inner_nodes().items():
+            node.relearn(seen.parts[name])
 
-    def held_out(self, progress: Progress) -> None:
-        """Let the combiners whose turn it is learn from the held-out losses that
-        :meth:`evaluate` saw."""
-        for node in self.nodes():
-            every = node.combiner.held_out_interval
-            if every and (progress.update + 1) % every == 0 and node._seen is not None:
-                node.combiner.held_out(*node._seen)
-
-    def _inner(self, name: str) -> "TermNode":
-        node = self.inner[name]
-        assert isinstance(node, TermNode)
-        return node
+    def held_out(self, seen: Evaluation, progress: Progress) -> None:
+        """Let the combiners whose turn it is learn from held-out losses."""
+        if progress.ends_every(self.combiner.held_out_interval):
+            self.combiner.held_out(seen.losses, seen.there)
+        for name, node in self.inner_nodes().items():
+            node.held_out(seen.parts[name], progress)
 
 
 def flat_node(combiner: Any, terms: TermMap) -> TermNode:
@@ -224,7 +245,7 @@ def _by_index(names: Sequence[str]) -> dict[str, int | TermNode]:
 
 
 def term_tree(combiner: Any, terms: Mapping[str, Any]) -> tuple[TermNode, TermMap]:
-    """The tree that a dict of terms describes, and the patterns of its leaves.
+    """The tree that a dict of terms describes, and the patterns of its raw terms.
 
     Args:
         combiner: the outermost combiner: a name, ``dict(type=name, ...)`` or a combiner.

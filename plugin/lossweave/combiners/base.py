@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -38,13 +38,20 @@ class Combiner(nn.Module, metaclass=Checked):
     every rank computes the same value, weights and state. Nothing here may read a tensor's
     VALUE on the host (``item``, ``float``, ``bool``, a branch): that would stall a GPU.
 
-    The order of calls in a training step, made by
-    :class:`~lossweave.combination.LossCombination`::
+    The order of calls, made by :class:`~lossweave.combination.LossCombination`, whose host's part
+    is told there; what is marked is asked of combiners that declare it::
 
-        combiner.bind(("cls", "loc"))          # once, when the model is built
-        combiner.begin(progress)               # every iteration
-        value, weights = combiner.combine(losses, present)
-        combiner.update(mean_losses, present)  # once per optimizer update
+        combiner.bind(("cls", "loc"))              # once, when the model is built
+        combiner.begin(progress)                   # every iteration
+        value, weights = combiner.combine(losses, present)         # every training forward
+        combiner.active()
+        weights = combiner.weights_of(gramian)     # in its backward: combiners of gradients
+        combiner.update(mean_losses, present)      # once per optimizer update: `learns`
+        combiner.grad_norm(norm)                   # before the optimizer steps: `reads_grad_norm`
+        combiner.relearn(losses, present)          # after it: `recompute`
+        combiner.held_out(losses, present)         # after it, at times: `held_out_interval`
+        combiner.measures()                        # at the log's interval
+        combiner.forget_measures()
 
     State belongs in buffers made by :meth:`init_state`; it is then in the checkpoint.
 
@@ -67,6 +74,11 @@ class Combiner(nn.Module, metaclass=Checked):
     #: :meth:`grad_norm` learns from the norm of the update's gradient.
     reads_grad_norm: ClassVar[bool] = False
 
+    #: What becomes of parameters that only inactive terms reach: 'hold' leaves them without a
+    #: gradient, 'zero' gives them one of 0. None where no term is ever inactive.
+    inactive: Literal["hold", "zero"] | None = None
+    #: Whether :meth:`relearn` is called, with the losses of the same batch after the update.
+    recompute: bool = False
     #: Updates between two calls of :meth:`held_out`; 0 means that it is not called.
     held_out_interval: int = 0
     terms: tuple[str, ...] = ()
@@ -130,15 +142,16 @@ class Combiner(nn.Module, metaclass=Checked):
         return Combined(value.detach(), weights.masked_fill(~present, 0))
 
     def update(self, losses: Tensor, present: Tensor) -> None:
-        """Learn from the mean losses of the optimizer update that ends with this iteration.
+        """Learn from the mean losses of the optimizer update that ends with this iteration, after
+        its last backward.
 
         Args:
-            losses: mean over the update's iterations and over the ranks, shape ``(K,)``.
+            losses: mean over the update's forwards and over the ranks, shape ``(K,)``.
             present: which terms there were in it, boolean ``(K,)``.
         """
 
     def relearn(self, losses: Tensor, present: Tensor) -> None:
-        """Learn from the same batch's losses after the update, where ``recompute`` is set.
+        """Learn from the same batch's losses after the update, where :attr:`recompute`.
 
         Args:
             losses: averaged over the ranks, shape ``(K,)``.
@@ -164,6 +177,13 @@ class Combiner(nn.Module, metaclass=Checked):
     def active(self) -> tuple[bool, ...] | None:
         """Which terms take part in this update, known on the host; None means all."""
         return None
+
+    def measures(self) -> dict[str, float]:
+        """What it learned on the way and logs show, by name, since :meth:`forget_measures`."""
+        return {}
+
+    def forget_measures(self) -> None:
+        """Begin to gather :meth:`measures` anew: they have been logged."""
 
     def require(self, argument: str, value: Any, fulfilled: bool, allowed: str) -> None:
         """Refuse an argument's value.

@@ -9,10 +9,12 @@ from lossweave.detectron2.detector import CombinedLossMixin, combine_losses, com
 from lossweave.detectron2.draws import NumberedLoader, build_numbered_train_loader
 from lossweave.detectron2.hook import CombinerHook
 from lossweave.detectron2.interrupt import SaveOnInterruptHook
+from lossweave.detectron2.meta_arch import CombinedLossDetector
 from lossweave.detectron2.staged.training import StagedAdapter
 from lossweave.detectron2.yaml import Trainer
 
 __all__ = [
+    "CombinedLossDetector",
     "CombinedLossMixin",
     "CombinerHook",
     "NumberedLoader",

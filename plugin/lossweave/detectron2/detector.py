@@ -5,11 +5,10 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
-from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 from omegaconf import OmegaConf
@@ -17,12 +16,14 @@ from torch import Tensor, nn
 
 from lossweave.backward import weighted_root
 from lossweave.combination import LossCombination, build_combination
-from lossweave.detectron2.config_node import combination_options
-from lossweave.errors import LossweaveError
+from lossweave.combination.log import entry_means
+from lossweave.combination.nonfinite import ADVICE, described
+from lossweave.combination.step import StepResult
+from lossweave.errors import LossweaveError, NonFiniteLossError
 from lossweave.progress import Progress
+from lossweave.utils import distributed
 
 __all__ = [
-    "CombinedLossDetector",
     "CombinedLossMixin",
     "combine_losses",
     "combined_class",
@@ -40,52 +41,43 @@ class _CombinedMeta(type):
 
 
 class CombinedLossMixin:
-    """What a combined detector adds to its base class: its training forward returns one scalar.
+    """What a combined detector adds to its base class: its training forward returns one loss.
 
-    Detectron2's trainers take a tensor for the total loss: they run its backward and log it as
-    ``total_loss``. The raw losses go to the EventStorage under their own names. Where the
-    combiner is the plain sum the detector's own dictionary is returned, and the trainer does
-    with it what it always does.
+    It is a dictionary of one entry, so whatever adds up, reduces or logs a detector's losses goes
+    on working. The raw losses go to the EventStorage under their own names. Where the combiner is
+    the plain sum the detector's own dictionary is returned, and the trainer does with it what it
+    always does.
     """
 
     loss_combination: LossCombination
     training: bool
-    #: The raw losses of the last training forward, detached, until the hook has logged them.
-    loss_entries: dict[str, Tensor] | None = None
-    #: The last batch, kept only for combiners that look at it again after the update.
-    loss_batch: Any = None
-    #: The losses of a batch with the last forward's precision, for such combiners and for those
-    #: that learn from held-out data.
-    loss_again: Callable[[Any], dict[str, Tensor]] | None = None
 
     def forward(self, batched_inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """The base class's; while training, the combination of what that returns.
 
         Returns:
-            While training an attached scalar, or with the plain sum the dictionary of losses;
-            otherwise what the base class returns.
+            While training ``{"total_loss": scalar}``, attached, or with the plain sum the base
+            class's losses; otherwise what the base class returns.
         """
+        base: Any = super().forward  # type: ignore[misc]
         if not self.training or not torch.is_grad_enabled():
-            return super().forward(batched_inputs, *args, **kwargs)  # type: ignore[misc]
+            return base(batched_inputs, *args, **kwargs)
         combination = self.loss_combination
-        if not combination.hooked and (at := _storage_iteration()) is not None:
-            combination.set_progress(Progress(iteration=at), hooked=False)
+        alone = _follow_storage(combination)
         with _caught(self):
-            losses = super().forward(batched_inputs, *args, **kwargs)  # type: ignore[misc]
-        total = sum(losses.values())
-        root = combination(losses, total, self)
-        self.loss_batch = batched_inputs if combination.recomputes else None
-        if combination.recomputes or combination.judged:
-            self.loss_again = _again(self, next(iter(losses.values())).device)
-        self.loss_entries = {name: entry.detach() for name, entry in losses.items()}
-        if not combination.hooked:
-            _log_alone(self)
-        if root is total:
+            losses = base(batched_inputs, *args, **kwargs)
+        plain = combination.is_plain_sum and not combination.skips
+        total = sum(losses.values()) if plain else None
+        again = None
+        if combination.recomputes or combination.wants_held_out:
+            again = partial(_again, self, _precision(losses), batched_inputs)
+        root = combination(losses, total, self, again)
+        if alone is not None:
+            _log_alone(combination, alone)
+        if plain:
+            combination.update.watch(losses.values())
             return losses
-        if combination.skipping:  # the trainers end the run at a total that is not finite
-            one = torch.ones(1, dtype=root.dtype, device=root.device)
-            root = weighted_root(torch.zeros_like(root), one, [root])
-        return root
+        return {"total_loss": _finite_or_zero(root, combination.update.latest)}
 
 
 @contextmanager
@@ -103,66 +95,91 @@ def _caught(model: Any) -> Iterator[None]:
             handle.remove()
 
 
-def _again(model: Any, device: torch.device) -> Callable[[Any], dict[str, Tensor]]:
-    """A look at a batch without gradients, with the mixed precision of this moment."""
-    on_cpu = device.type == "cpu"
+def _finite_or_zero(root: Tensor, result: StepResult | None) -> Tensor:
+    """The root; of an update that is to be skipped with the value 0, since the trainers end the
+    run at one that is not finite."""
+    if result is None or result.fine is None:
+        return root
+    value = torch.where(result.fine, root.detach(), torch.zeros_like(root))
+    return weighted_root(value, torch.ones_like(root).view(1), [root])
+
+
+def _precision(losses: Mapping[str, Any]) -> Callable[[], Any]:
+    """The mixed precision of this moment."""
+    tensors = [value for value in losses.values() if isinstance(value, Tensor)]
+    kind = tensors[0].device.type if tensors else "cpu"
+    on_cpu = kind == "cpu"
     enabled = torch.is_autocast_cpu_enabled() if on_cpu else torch.is_autocast_enabled()
     dtype = torch.get_autocast_cpu_dtype() if on_cpu else torch.get_autocast_gpu_dtype()
-
-    def again(batch: Any) -> dict[str, Tensor]:
-        with torch.no_grad(), torch.autocast(device.type, dtype=dtype, enabled=enabled):
-            return model(batch)
-
-    return again
+    return partial(torch.autocast, kind, dtype=dtype, enabled=enabled)
 
 
-def _storage_iteration() -> int | None:
-    """The trainer's iteration, or None outside of a trainer."""
+def _again(model: Any, precision: Callable[[], Any], own: Any, batch: Any = None) -> Any:
+    """The raw losses of a batch (of its own by default), without gradients."""
+    with torch.no_grad(), precision():
+        return model(own if batch is None else batch)
+
+
+def _follow_storage(combination: LossCombination) -> int | None:
+    """Where no hook tells the progress, the trainer's iteration does.
+
+    Returns:
+        The iteration, where it is another than before; None outside of a trainer.
+    """
+    if combination.hooked:
+        return None
     try:
-        return int(get_event_storage().iter)
+        at = int(get_event_storage().iter)
     except AssertionError:
         return None
+    if combination.progress is not None and combination.progress.iteration == at:
+        return None
+    combination.set_progress(Progress(iteration=at), hooked=False)
+    return at
 
 
-def put_losses(model: CombinedLossMixin, iteration: int) -> None:
+def put_losses(combination: LossCombination, iteration: int) -> None:
     """Log the raw losses as the framework's trainers do: averaged over the ranks, by their names.
 
-    Where the trainer logs them itself (the plain sum) nothing is done. One synchronisation, in
-    place of the framework's one for each loss.
+    Where the trainer logs them itself (the plain sum) they are only looked at. One
+    synchronisation, in place of the framework's one for each loss. A collective.
 
     Args:
-        model: a combined detector whose forward has run.
-        iteration: the iteration, for the message.
+        combination: whose update it is.
+        iteration: for the message.
 
     Raises:
-        LossweaveError: a loss is not finite, and ``on_nonfinite`` is 'raise'.
+        NonFiniteLossError: a loss is not finite, and updates are not skipped; on all ranks.
     """
-    entries, model.loss_entries = model.loss_entries, None
-    combination = model.loss_combination
-    if entries is None or (combination.is_plain_sum and combination.on_nonfinite != "skip"):
+    entries = entry_means(combination.update.results)
+    plain = combination.is_plain_sum and not combination.skips
+    if not entries or (plain and comm.get_world_size() == 1):
         return
-    values = torch.stack([entry.float() for entry in entries.values()])
+    values = torch.stack(list(entries.values()))
+    if plain and distributed.sum_((~values.isfinite()).any().float()).item() == 0:
+        return
     found = dict(zip(entries, values.tolist(), strict=True))
-    ranks = comm.gather(found)
-    bad = {name: value for name, value in found.items() if not math.isfinite(value)}
+    ranks = comm.all_gather(found)
+    bad = {name: value for rank in ranks for name, value in rank.items()
+           if not math.isfinite(value)}  # fmt: skip
     if bad:
-        message = f"iteration {iteration}: {combination.describe(bad, 'total_loss')}"
-        if combination.on_nonfinite == "raise":
-            raise LossweaveError(f"{message}; {combination.ADVICE}")
+        what = described(bad, "total_loss", combination.terms, combination.label)
+        message = f"iteration {iteration}: {what}"
+        if not combination.skips:
+            raise NonFiniteLossError(f"{message}; {ADVICE}")
         _LOGGER.warning("%s; this optimizer update is skipped", message)
-    if comm.is_main_process():
-        means = {name: sum(rank[name] for rank in ranks) / len(ranks) for name in found}
+    if comm.is_main_process() and not plain:
+        names = dict.fromkeys(name for rank in ranks for name in rank)
+        parts = {name: [rank[name] for rank in ranks if name in rank] for name in names}
+        means = {name: sum(some) / len(some) for name, some in parts.items()}
         get_event_storage().put_scalars(**means)
 
 
-def _log_alone(model: CombinedLossMixin) -> None:
+def _log_alone(combination: LossCombination, at: int) -> None:
     """What the hook would log, where there is none."""
-    at = _storage_iteration()
-    if at is None:
-        return
-    put_losses(model, at)
+    put_losses(combination, at)
     if (at + 1) % _INTERVAL == 0:
-        get_event_storage().put_scalars(smoothing_hint=False, **model.loss_combination.logged())
+        get_event_storage().put_scalars(smoothing_hint=False, **combination.logged())
 
 
 @cache
@@ -255,17 +272,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     return value
-
-
-@META_ARCH_REGISTRY.register()
-def CombinedLossDetector(cfg: Any) -> nn.Module:
-    """The meta-architecture named by ``LOSSWEAVE.BASE_DETECTOR``, with its losses combined.
-
-    For yaml configs: ``MODEL.META_ARCHITECTURE: CombinedLossDetector`` and a ``LOSSWEAVE`` node;
-    see :func:`lossweave.detectron2.add_lossweave_config`.
-
-    Raises:
-        LossweaveError: no ``LOSSWEAVE`` node, an unknown detector, combiner or argument.
-    """
-    base, options = combination_options(cfg)
-    return combine_losses(META_ARCH_REGISTRY.get(base)(cfg), **options)

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -13,10 +14,13 @@ from detectron2.utils.events import EventStorage, get_event_storage
 from torch.nn.parallel import DistributedDataParallel
 
 from lossweave.combination import LossCombination
-from lossweave.detectron2.detector import CombinedLossMixin, put_losses
-from lossweave.errors import LossweaveError
-from lossweave.host import optimizer_step
+from lossweave.combination.entries import LossEntries
+from lossweave.combination.log import entry_means
+from lossweave.combination.nonfinite import ADVICE, described
+from lossweave.detectron2.detector import put_losses
+from lossweave.errors import LossweaveError, NonFiniteLossError
 from lossweave.host.held_out import mean_losses, seeded, untouched
+from lossweave.host.hook import HostHook
 from lossweave.progress import Progress
 
 __all__ = ["CombinerHook"]
@@ -53,8 +57,8 @@ class CombinerHook(HookBase):
         held_out_batches: how many batches.
 
     Raises:
-        LossweaveError: in training, a loss is not finite and ``on_nonfinite`` is 'raise';
-            before it, a combiner asks for held-out losses and there is no data.
+        NonFiniteLossError: in training, a loss is not finite and ``on_nonfinite`` is 'raise'.
+        LossweaveError: before it, a combiner asks for held-out losses and there is no data.
     """
 
     def __init__(
@@ -77,120 +81,104 @@ class CombinerHook(HookBase):
         self.held_out, self.held_out_batches = held_out, held_out_batches
         self._batches: list[Any] = []
         self._loaded: dict[str, Any] = {}
-        self._handle: Any = None
-        self._skipped = 0
-        self._model: Any = None
-        self._combination: LossCombination | None = None
+        self._host = HostHook(before=self._look)
+        self._looked = True
+        self._failure = ""
 
     # ------------------------------------------------------------------------ training
 
     def before_train(self) -> None:
-        """Find the combiner, watch the optimizer, restore what the checkpoint kept."""
+        """Find the combiners, watch the optimizer, restore what the checkpoint kept."""
         model = self.trainer.model
-        self._model = model.module if isinstance(model, DistributedDataParallel) else model
-        self._combination = None
-        if isinstance(self._model, CombinedLossMixin):
-            self._combination = self._model.loss_combination
-        self._load_held_out()
+        self._model: Any = model.module if isinstance(model, DistributedDataParallel) else model
+        self._host.begin(self._model, [self.trainer.optimizer])
+        where = (
+            "CombinerHook(held_out=...), in a yaml config LOSSWEAVE.HELD_OUT, in a LazyConfig "
+            "dataloader.held_out"
+        )
+        if self._host.need_held_out(self.held_out is not None, where) and not self._batches:
+            with seeded(), EventStorage(0):  # the first batches, wherever a run is resumed
+                self._batches = list(islice(self.held_out or (), self.held_out_batches))
+            if not self._batches:
+                raise LossweaveError("CombinerHook: the data of held_out has no sample")
         self._per_epoch = _per_epoch(self.trainer.data_loader)
-        optimizer = self.trainer.optimizer
-        self._handle = optimizer.register_step_pre_hook(self._before_optimizer_step)
         loaded, self._loaded = self._loaded, {}
-        self._skipped = loaded.get("skipped", 0)
+        self._host.load_state_dict(loaded)
         if _NORMALIZER in loaded:
             setattr(self._model, _NORMALIZER, loaded[_NORMALIZER])
 
     def before_step(self) -> None:
-        """Tell the combiner where the training stands."""
-        if self._combination is not None:
-            self._progress = Progress(
+        """Tell the combiners where the training stands."""
+        self._looked = False
+        self._host.begin_iteration(
+            Progress(
                 iteration=self.trainer.iter,
                 accumulation=self.accumulation,
                 max_iterations=self.trainer.max_iter,
                 iterations_per_epoch=self._per_epoch,
             )
-            self._combination.set_progress(self._progress)
+        )
 
     def after_step(self) -> None:
-        """Log, and learn from the new losses where the combiner asks to."""
-        combination, at = self._combination, self.trainer.iter
-        if combination is None:
-            return
-        put_losses(self._model, at)
-        if self._progress.last_of_update:
-            self._recompute(combination)
-            self._judge(combination)
-            self._skipped += combination.skipping
+        """Look at the losses, learn from new ones where a combiner asks to, log."""
+        self._look()
+        self._host.end_iteration(self._again, self._held_out)
+        at = self.trainer.iter
         if (at + 1) % self.interval == 0 or at + 1 == self.trainer.max_iter:
-            values = combination.logged()
-            if combination.on_nonfinite == "skip":
-                values["skipped_updates"] = float(self._skipped)
-            if comm.is_main_process():
+            values = self._host.logged()
+            if values and comm.is_main_process():
                 get_event_storage().put_scalars(smoothing_hint=False, **values)
 
     def after_train(self) -> None:
-        """Stop watching the optimizer; where a loss ended the run, say which."""
-        if self._handle is not None:
-            self._handle.remove()
-            self._handle = None
-        if self._combination is not None:
-            self._combination.hooked = False
+        """Stop watching the optimizer; where a loss ended the run, find out which."""
+        if isinstance(sys.exc_info()[1], FloatingPointError):
+            try:
+                self._look()  # the other ranks are waiting there for this one
+            except NonFiniteLossError as error:
+                self._failure = str(error)
+        self._host.end()
+        for combination in self._host.combinations.values():
+            combination.hooked = False
 
     def failure(self) -> str:
-        """Which losses of the last iteration were not finite, for a message; empty if none.
+        """Which losses of the last iteration were not finite, for a message.
 
         Detectron2's trainers end a run at a total loss that is not finite, before the optimizer
         steps and before :meth:`after_step`.
         """
-        entries = getattr(self._model, "loss_entries", None)
-        if self._combination is None or not entries:
-            return ""
-        values = {name: float(entry) for name, entry in entries.items()}
-        bad = {name: value for name, value in values.items() if not math.isfinite(value)}
-        what = self._combination.describe(bad or {"total_loss": math.nan}, "total_loss")
-        return f"iteration {self.trainer.iter}: {what}; {self._combination.ADVICE}"
+        if self._failure:
+            return self._failure
+        for combination in self._host.combinations.values():
+            found = {n: float(x) for n, x in entry_means(combination.update.results).items()}
+            bad = {name: value for name, value in found.items() if not math.isfinite(value)}
+            bad = bad or {"total_loss": math.nan}
+            what = described(bad, "total_loss", combination.terms, combination.label)
+            return f"iteration {self.trainer.iter}: {what}; {ADVICE}"
+        return ""
 
-    # ----------------------------------------------------------------------- optimizer
+    # ----------------------------------------------------------------------- the iteration
 
-    def _before_optimizer_step(self, optimizer: Any, *_: Any) -> None:
-        combination = self._combination
-        if combination is None:
+    def _look(self) -> None:
+        """Log the raw losses, and end the run at one that is not finite: once an iteration, before
+        the optimizer steps if it does."""
+        if self._looked:
             return
-        optimizer_step.withhold(combination, optimizer, self._model)
-        if combination.combiner.reads_grad_norm and not combination.skipping:
-            grads = optimizer_step.gradients(optimizer)
-            if grads:
-                combination.combiner.grad_norm(optimizer_step.norm(grads))
+        self._looked = True
+        for combination in self._host.combinations.values():
+            put_losses(combination, self.trainer.iter)
 
-    def _recompute(self, combination: LossCombination) -> None:
-        if combination.recomputes and not combination.skipping:
-            with self._same_normalizer():
-                combination.relearn(self._model.loss_again(self._model.loss_batch))
+    def _again(self, combination: LossCombination) -> Any:
+        again = combination.update.results[-1].again
+        with self._same_normalizer():
+            return {} if again is None else again()
 
-    def _load_held_out(self) -> None:
-        if self._combination is None:
-            return
-        asking = [c for c in self._combination.combiners if c.held_out_interval]
-        if not asking:
-            return
-        if self.held_out is None:
-            raise LossweaveError(
-                f"{type(asking[0]).__name__} asks for held-out losses; give their data to the "
-                "hook, CombinerHook(held_out=...), in a yaml config LOSSWEAVE.HELD_OUT, in a "
-                "LazyConfig dataloader.held_out"
-            )
-        if not self._batches:
-            with seeded(), EventStorage(0):  # the first batches, wherever a run is resumed
-                self._batches = list(islice(self.held_out, self.held_out_batches))
-        if not self._batches:
-            raise LossweaveError("CombinerHook: the data of held_out has no sample")
-
-    def _judge(self, combination: LossCombination) -> None:
-        if not combination.judged or combination.skipping:
-            return
+    def _held_out(self, combination: LossCombination) -> Any:
+        again = combination.update.results[-1].again
+        if again is None:
+            return {}
         with seeded(), untouched(self._model), self._same_normalizer():
-            found = [self._model.loss_again(batch) for batch in copy.deepcopy(self._batches)]
-        combination.held_out(mean_losses(found))
+            found = [LossEntries(again(batch)) for batch in copy.deepcopy(self._batches)]
+        return mean_losses(found)
 
     @contextmanager
     def _same_normalizer(self) -> Iterator[None]:
@@ -204,7 +192,7 @@ class CombinerHook(HookBase):
 
     def state_dict(self) -> dict[str, Any]:
         """What an exact resume needs and the framework leaves out."""
-        kept: dict[str, Any] = {"skipped": self._skipped}
+        kept: dict[str, Any] = self._host.state_dict()
         normalizer = getattr(self._model, _NORMALIZER, None)
         if normalizer is not None:
             kept[_NORMALIZER] = float(normalizer)

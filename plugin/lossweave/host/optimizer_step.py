@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from lossweave.combination import LossCombination
+from lossweave.utils import distributed
 
-__all__ = ["gradients", "norm", "withhold"]
+__all__ = ["finite", "gradients", "norm", "withhold"]
 
 
 def withhold(combination: LossCombination, optimizer: Any, model: nn.Module) -> None:
@@ -56,3 +57,20 @@ def norm(grads: list[Tensor]) -> Tensor:
         tensor(5.)
     """
     return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads))).detach()
+
+
+def finite(grads: list[Tensor]) -> Tensor:
+    """Whether all of them are finite, on all ranks, as a flag on their device.
+
+    One look at every gradient, which waits for nothing; with several ranks, one reduction.
+
+    Args:
+        grads: at least one.
+
+    Example:
+        >>> finite([torch.ones(2), torch.tensor([1.0, torch.inf])])
+        tensor(False)
+    """
+    largest = torch.stack([x.float() for x in torch._foreach_norm(grads, torch.inf)])
+    bad = (~largest.isfinite()).any().float()
+    return distributed.sum_(bad) == 0

@@ -2,6 +2,7 @@
 
 import copyreg
 from abc import ABCMeta
+from contextlib import nullcontext
 from difflib import get_close_matches
 from functools import cache, partial
 from typing import Any
@@ -11,9 +12,11 @@ from mmdet.models.dense_heads import RPNHead
 from mmdet.models.dense_heads import SSDHead as StockSSDHead
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
-from torch import Tensor, nn
+from torch import Tensor
 
+from lossweave.backward import Boundary
 from lossweave.combination import LossCombination, build_combination
+from lossweave.combiners import GradientCombiner, build_combiner
 from lossweave.errors import LossweaveError
 from lossweave.mmdet.models.ssd_head import SSDHead
 from lossweave.registry import MODELS
@@ -42,12 +45,13 @@ class CombinedLossMixin:
 
         Outside of training (no gradients) it is the base class's.
         """
-        total, log_vars = super().parse_losses(losses)  # type: ignore[misc]
+        parse: Any = super().parse_losses  # type: ignore[misc]
         if not torch.is_grad_enabled():
-            return total, log_vars
-        reduced = {name: log_vars[name] for name in losses if "loss" in name}
-        entries = self.loss_combination.terms.split(reduced, losses)
-        root = self.loss_combination(entries, total, self)
+            return parse(losses)
+        total, log_vars = parse(losses)
+        root = self.loss_combination(
+            {name: value for name, value in losses.items() if "loss" in name}, total, self
+        )
         if root is not total:
             log_vars["loss"] = root.detach()
         return root, log_vars
@@ -58,9 +62,9 @@ class CaughtMixin(CombinedLossMixin):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The base class's, watched for the boundary's tensors."""
+        model: Any = self
         boundary = self.loss_combination.boundary
-        assert boundary is not None and isinstance(self, nn.Module)
-        with boundary.caught(self):
+        with nullcontext() if boundary is None else boundary.caught(model):
             return super().forward(*args, **kwargs)  # type: ignore[misc]
 
     def extract_feat(self, *args: Any, **kwargs: Any) -> Any:
@@ -141,16 +145,15 @@ def CombinedLossDetector(
     base = _resolve(base_detector) if isinstance(base_detector, str) else base_detector
     where = f"to the config: {HOOK_LINE}"
     options: dict[str, Any] = dict(extra=extra, on_nonfinite=on_nonfinite, hook_line=where)
-    # Wrong options end here, before the detector is built.
-    boundary = build_combination(combiner, terms, None, None, **options).boundary
-    caught = boundary is not None and boundary.needs_forward
-    made = combined_class(base, True) if caught else combined_class(base)
+    combiner = build_combiner(combiner)  # what is wrong with it ends here
+    catches = isinstance(combiner, GradientCombiner) and Boundary(combiner.boundary).needs_forward
+    made = combined_class(base, True) if catches else combined_class(base)
     detector = made(**_able_to_predict(kwargs))
     rpn = bool(getattr(detector, "with_rpn", False))
     rpn = rpn or isinstance(getattr(detector, "bbox_head", None), RPNHead)
     roi = bool(getattr(detector, "with_roi_head", False))
     combination = build_combination(combiner, terms, rpn=rpn, roi=roi, **options)
-    combination.say = partial(print_log, logger="current")
+    combination.log = partial(print_log, logger="current")
     detector.loss_combination = combination
     return detector
 

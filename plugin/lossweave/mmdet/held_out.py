@@ -9,10 +9,11 @@ import torch
 from mmengine.runner import Runner
 from torch import Tensor
 
+from lossweave.combination.entries import LossEntries
 from lossweave.errors import LossweaveError
 from lossweave.host.held_out import mean_losses, seeded, untouched
 
-__all__ = ["HeldOut"]
+__all__ = ["HeldOut", "training_losses"]
 
 
 class HeldOut:
@@ -54,10 +55,21 @@ class HeldOut:
             model: an MMEngine model, in training mode.
             context: the optimizer wrapper's ``optim_context``, for its precision.
         """
-        found: list[dict[str, Tensor]] = []
-        with torch.no_grad(), seeded(), untouched(model), context(model):
-            for batch in copy.deepcopy(self.batches):
-                losses = model._run_forward(model.data_preprocessor(batch, True), mode="loss")
-                _, log_vars = model.parse_losses(losses)
-                found.append({name: log_vars[name] for name in losses if "loss" in name})
+        with seeded(), untouched(model):
+            batches = copy.deepcopy(self.batches)
+            found = [LossEntries(training_losses(model, batch, context)) for batch in batches]
         return mean_losses(found)
+
+
+@torch.no_grad()
+def training_losses(model: Any, batch: Any, context: Any) -> dict[str, Any]:
+    """The raw losses of a training forward, without gradients.
+
+    Args:
+        model: an MMEngine model, in training mode.
+        batch: what its data loader gives.
+        context: the optimizer wrapper's ``optim_context``, for its precision.
+    """
+    with context(model):
+        losses = model._run_forward(model.data_preprocessor(batch, True), mode="loss")
+    return {name: value for name, value in losses.items() if "loss" in name}

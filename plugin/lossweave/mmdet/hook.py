@@ -2,7 +2,8 @@
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,13 @@ from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 
-from lossweave.combination import LossCombination
-from lossweave.errors import LossweaveError
+from lossweave.combination.nonfinite import ADVICE, described
+from lossweave.errors import LossweaveError, NonFiniteLossError
 from lossweave.host import optimizer_step
 from lossweave.host.draws import seed_main
+from lossweave.host.hook import HostHook
 from lossweave.mmdet.draws import SeededBatchSampler
-from lossweave.mmdet.held_out import HeldOut
+from lossweave.mmdet.held_out import HeldOut, training_losses
 from lossweave.progress import Progress
 from lossweave.registry import HOOKS
 
@@ -51,8 +53,8 @@ class CombinerHook(Hook):
         held_out_batches: how many batches.
 
     Raises:
-        LossweaveError: in training, a loss is not finite and ``on_nonfinite`` is 'raise';
-            before it, a combiner asks for held-out losses and there is no data.
+        NonFiniteLossError: in training, a loss is not finite and ``on_nonfinite`` is 'raise'.
+        LossweaveError: before it, a combiner asks for held-out losses and there is no data.
     """
 
     priority = "NORMAL"  # after the hooks that bring losses to the host, before the logger
@@ -70,8 +72,7 @@ class CombinerHook(Hook):
         self.held_out, self.held_out_batches = held_out, held_out_batches
         self._held_out: HeldOut | None = None
         self._loaded: dict[str, Any] = {}
-        self._handles: list[Any] = []
-        self._skipped = 0
+        self._host = HostHook()
         self._draws: SeededBatchSampler | None = None
 
     # ------------------------------------------------------------------------ training
@@ -79,7 +80,6 @@ class CombinerHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Find the combiners, watch the optimizers, restore what the checkpoint kept."""
         self._model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        self._combinations = [m for m in self._model.modules() if isinstance(m, LossCombination)]
         loader = runner.train_dataloader
         sampler = getattr(loader, "batch_sampler", None)
         self._draws = sampler if isinstance(sampler, SeededBatchSampler) else None
@@ -89,15 +89,15 @@ class CombinerHook(Hook):
             self._log_interval = loggers[0].interval if loggers else 50
         else:
             self._log_interval = self.interval
-        self._load_held_out()
-        self._reading = [c for c in self._combinations if c.combiner.reads_grad_norm]
-        self._wrapper = runner.optim_wrapper
-        for handle in self._handles:
-            handle.remove()
-        self._handles = [
-            wrapper.optimizer.register_step_pre_hook(self._before_optimizer_step)
-            for wrapper in _optim_wrappers(runner)
-        ]
+        optimizers = [wrapper.optimizer for wrapper in _optim_wrappers(runner)]
+        self._host.begin(self._model, optimizers, partial(_norm, runner.optim_wrapper))
+        where = (
+            "dict(type='lossweave.CombinerHook', held_out=dict(batch_size=..., dataset=...)), with "
+            "the pipeline of the training data"
+        )
+        asked = self._host.need_held_out(self.held_out is not None, where)
+        if asked and self._held_out is None and self.held_out is not None:
+            self._held_out = HeldOut(self.held_out, self.held_out_batches)
         self._restore(runner)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
@@ -110,9 +110,7 @@ class CombinerHook(Hook):
             max_iterations=runner.max_iters,
             iterations_per_epoch=self._per_epoch,
         )
-        self._progress = progress
-        for combination in self._combinations:
-            combination.set_progress(progress)
+        self._host.begin_iteration(progress)
 
     def after_train_iter(
         self,
@@ -122,82 +120,27 @@ class CombinerHook(Hook):
         outputs: dict[str, Any] | None = None,
     ) -> None:
         """Check what was logged, learn from the new losses where asked to, log the weights."""
-        if not self._combinations:
+        if not self._host.combinations:
             return
         self._check_finite(runner, outputs or {})
-        if self._progress.last_of_update:
-            self._recompute(runner, data_batch)
-            self._judge(runner)
-            self._skipped += any(c.skipping for c in self._combinations)
+        context = runner.optim_wrapper.optim_context
+
+        def again(_: Any) -> Mapping[str, Any]:
+            return training_losses(self._model, data_batch, context)
+
+        def held_out(_: Any) -> Mapping[str, Any]:
+            return self._held_out.losses(self._model, context) if self._held_out else {}
+
+        self._host.end_iteration(again, held_out)
         if self.every_n_inner_iters(batch_idx, self._log_interval) or (
             self._per_epoch and batch_idx + 1 == self._per_epoch
         ):
-            self._log(runner)
+            for name, value in self._host.logged().items():
+                runner.message_hub.update_scalar(f"train/{name}", value)
 
     def after_train(self, runner: Runner) -> None:
         """Stop watching the optimizers."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
-
-    # ----------------------------------------------------------------------- optimizer
-
-    def _before_optimizer_step(self, optimizer: Any, *_: Any) -> None:
-        for combination in self._combinations:
-            optimizer_step.withhold(combination, optimizer, self._model)
-        self._read_grad_norm(optimizer)
-
-    def _read_grad_norm(self, optimizer: Any) -> None:
-        """Tell the norm of the whole gradient, before it was clipped."""
-        reading = [combination for combination in self._reading if not combination.skipping]
-        wrapper = self._wrapper
-        if not reading or not isinstance(wrapper, OptimWrapper):  # several see a part each
-            return
-        grads = optimizer_step.gradients(optimizer)
-        if not grads:
-            return
-        scalar = f"train/{getattr(wrapper, 'grad_name', '')}"
-        if wrapper.clip_grad_kwargs and scalar in wrapper.message_hub.log_scalars:
-            clipped = wrapper.message_hub.get_scalar(scalar).current()
-            norm = torch.full((), clipped, device=grads[0].device)
-        else:
-            norm = optimizer_step.norm(grads)
-        for combination in reading:
-            combination.combiner.grad_norm(norm)
-
-    def _load_held_out(self) -> None:
-        asking = [
-            c for combination in self._combinations for c in combination.combiners
-            if c.held_out_interval
-        ]  # fmt: skip
-        if not asking:
-            return
-        if self.held_out is None:
-            raise LossweaveError(
-                f"{type(asking[0]).__name__} asks for held-out losses; give their data to the "
-                "hook: dict(type='lossweave.CombinerHook', held_out=dict(batch_size=..., "
-                "dataset=...)), with the pipeline of the training data"
-            )
-        if self._held_out is None:
-            self._held_out = HeldOut(self.held_out, self.held_out_batches)
-
-    def _judge(self, runner: Runner) -> None:
-        judged = [c for c in self._combinations if c.judged and not c.skipping]
-        if not judged or self._held_out is None:
-            return
-        losses = self._held_out.losses(self._model, runner.optim_wrapper.optim_context)
-        for combination in judged:
-            combination.held_out(losses)
-
-    def _recompute(self, runner: Runner, data_batch: Any) -> None:
-        for combination in self._combinations:
-            if not combination.recomputes or combination.skipping:
-                continue
-            model: Any = self._model
-            with torch.no_grad(), runner.optim_wrapper.optim_context(model):
-                losses = model._run_forward(model.data_preprocessor(data_batch, True), mode="loss")
-                _, log_vars = model.parse_losses(losses)
-            combination.relearn({name: log_vars[name] for name in losses if "loss" in name})
+        self._host.end()
 
     # ------------------------------------------------------------------------ messages
 
@@ -212,28 +155,22 @@ class CombinerHook(Hook):
         ]
         if not bad:
             return
-        combination = self._combinations[0]
+        combination = next(iter(self._host.combinations.values()))
         values = {name: hub.get_scalar(f"train/{name}").current() for name in bad}
-        message = f"iteration {runner.iter}: {combination.describe(values, 'loss')}"
-        if combination.on_nonfinite == "raise":
-            raise LossweaveError(f"{message}; {combination.ADVICE}")
+        what = described(values, "loss", combination.terms, combination.label)
+        message = f"iteration {runner.iter}: {what}"
+        if not combination.skips:
+            raise NonFiniteLossError(f"{message}; {ADVICE}")
         print_log(f"{message}; this optimizer update is skipped", "current")
-
-    def _log(self, runner: Runner) -> None:
-        for number, combination in enumerate(self._combinations):
-            suffix = f"_{number}" if number else ""
-            for name, value in combination.logged(suffix).items():
-                runner.message_hub.update_scalar(f"train/{name}", value)
-            if combination.on_nonfinite == "skip":
-                runner.message_hub.update_scalar("train/skipped_updates", self._skipped)
 
     # ---------------------------------------------------------------------- resumption
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Keep what an exact resume needs and the framework leaves out."""
-        if not hasattr(self, "_progress"):
+        progress = self._host.progress
+        if progress is None:
             return
-        kept: dict[str, Any] = {"skipped": self._skipped}
+        kept: dict[str, Any] = self._host.state_dict()
         alone = get_dist_info()[1] == 1
         if self._draws is None and alone:
             kept["random"] = {
@@ -242,7 +179,7 @@ class CombinerHook(Hook):
                 "torch": torch.get_rng_state(),
                 "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
             }
-        if not self._progress.last_of_update:
+        if not progress.last_of_update:
             if alone:
                 kept["grads"] = {
                     name: p.grad for name, p in self._model.named_parameters() if p.grad is not None
@@ -262,7 +199,7 @@ class CombinerHook(Hook):
 
     def _restore(self, runner: Runner) -> None:
         loaded, self._loaded = self._loaded, {}
-        self._skipped = loaded.get("skipped", 0)
+        self._host.load_state_dict(loaded)
         parameters = dict(self._model.named_parameters())
         for name, grad in loaded.get("grads", {}).items():
             parameters[name].grad = grad.to(parameters[name].device)
@@ -273,6 +210,15 @@ class CombinerHook(Hook):
             torch.set_rng_state(states["torch"].cpu())
             if states["cuda"] and len(states["cuda"]) == torch.cuda.device_count():
                 torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])
+
+
+def _norm(wrapper: Any, grads: list[torch.Tensor]) -> torch.Tensor:
+    """The norm of the whole gradient, as the wrapper measured it before it was clipped."""
+    scalar = f"train/{getattr(wrapper, 'grad_name', '')}"
+    if wrapper.clip_grad_kwargs and scalar in wrapper.message_hub.log_scalars:
+        clipped = wrapper.message_hub.get_scalar(scalar).current()
+        return torch.full((), clipped, device=grads[0].device)
+    return optimizer_step.norm(grads)
 
 
 def _optim_wrappers(runner: Runner) -> Iterator[OptimWrapper]:

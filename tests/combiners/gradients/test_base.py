@@ -217,4 +217,6 @@ def test_measures() -> None:
     assert found == pytest.approx(
         {"grad_norm_a": 2, "grad_norm_b": 3, "cos_a_b": 1 / 6, "conflict": 0.5}
     )
-    assert combiner.measures() == {} and not any("loss" in name for name in found)
+    assert combiner.measures() == found and not any("loss" in name for name in found)
+    combiner.forget_measures()
+    assert combiner.measures() == {}

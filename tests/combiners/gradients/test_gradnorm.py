@@ -67,8 +67,9 @@ def _diagonal(*norms: float) -> torch.Tensor:
 
 def _step(combiner: GradNorm, t: int, losses: list[float], *norms: float) -> list[float]:
     combiner.begin(Progress(t))
+    weights = combiner.weights_of(_diagonal(*norms))
     combiner.update(torch.tensor(losses), HERE)
-    return combiner.weights_of(_diagonal(*norms))
+    return weights
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.5])
@@ -132,9 +133,9 @@ def test_a_window_teaches_its_mean() -> None:
         combiner.bind(("a", "b"))
     for k, norms in enumerate([(1.0, 2.0), (3.0, 6.0)]):
         windowed.begin(Progress(k, accumulation=2))
+        assert windowed.weights_of(_diagonal(*norms)) == [1.0, 1.0]
         if k == 1:
             windowed.update(torch.ones(2), HERE)
-        assert windowed.weights_of(_diagonal(*norms)) == [1.0, 1.0]
     _step(plain, 0, [1.0, 1.0], 2.0, 4.0)
     torch.testing.assert_close(windowed.weights, plain.weights)
 

@@ -108,7 +108,6 @@ class GradientCombiner(Combiner):
         self.require("momentum", momentum, 0 <= momentum < 1, "0 or more, and below 1")
         self.interval, self.normalize, self.momentum = interval, normalize, momentum
         self.private: str = private or ("weighted" if interval > 1 else "plain")
-        self.applied: list[float] | None = None
         self._failed = False
         self._gramian: list[list[float]] = []
         self._iterations = self._conflicts = 0
@@ -177,8 +176,7 @@ class GradientCombiner(Combiner):
         """
         count = len(gramian)
         if not self._measure(gramian):
-            self.applied = [1.0 / count] * count
-            return self.applied
+            return [1.0 / count] * count
         squares = [self._gramian[k][k] for k in range(count)]
         least = _ZERO * max(squares)
         terms = [k for k, square in enumerate(squares) if square > least]
@@ -188,8 +186,7 @@ class GradientCombiner(Combiner):
             weights[terms] = self._smoothed(found, terms) if self.momentum else found
         if self.interval > 1:
             self.keep(weights)
-        self.applied = weights.tolist()
-        return self.applied
+        return weights.tolist()
 
     def _weighed(self, gramian: Tensor, terms: list[int]) -> Tensor:
         if len(terms) == 1 and self.single:
@@ -240,7 +237,7 @@ class GradientCombiner(Combiner):
         """Norm of each term's gradient, pairwise cosines, share of iterations in conflict.
 
         The norms and cosines are those of the last computation, the share is of those since
-        this was last asked. Empty where there was none.
+        :meth:`forget_measures`. Empty where there was none.
         """
         if not self._gramian:
             return {}
@@ -255,10 +252,9 @@ class GradientCombiner(Combiner):
                 found[f"cos_{one}_{names[j]}"] = cosines[i][j]
         if self._iterations:
             found["conflict"] = self._conflicts / self._iterations
-        self._forget_measures()
         return found
 
-    def _forget_measures(self) -> None:
+    def forget_measures(self) -> None:
         self._gramian = []
         self._iterations = self._conflicts = 0
 

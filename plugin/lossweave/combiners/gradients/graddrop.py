@@ -99,8 +99,7 @@ class GradDrop(GradientCombiner):
 
     def weights_of(self, gramian: Tensor) -> list[float]:
         self._factors = super().weights_of(gramian)
-        self.applied = [1.0] * len(gramian)
-        return self.applied
+        return [1.0] * len(gramian)
 
     def weigh(self, gramian: Tensor, terms: list[int]) -> Tensor:
         return torch.ones(len(terms), dtype=torch.float64)

@@ -9,6 +9,7 @@ from torch import Tensor
 from lossweave.combiners.adaptive._adam import BufferAdam
 from lossweave.combiners.gradients.base import GradientCombiner
 from lossweave.combiners.registry import register_combiner
+from lossweave.progress import Progress
 from lossweave.utils.fields import at_least
 
 __all__ = ["GradNorm", "grad_norm_slope"]
@@ -74,10 +75,12 @@ class GradNorm(GradientCombiner):
     Example:
         >>> combiner = GradNorm(alpha=0.0, lr=0.1)
         >>> combiner.bind(("cls", "loc"))
-        >>> combiner.update(torch.ones(2), torch.tensor([True, True]))
         >>> gramian = torch.tensor([[1.0, 0.0], [0.0, 9.0]], dtype=torch.float64)
-        >>> combiner.weights_of(gramian), [round(w, 2) for w in combiner.weights.tolist()]
-        ([1.0, 1.0], [1.1, 0.9])
+        >>> combiner.weights_of(gramian)
+        [1.0, 1.0]
+        >>> combiner.update(torch.ones(2), torch.tensor([True, True]))
+        >>> [round(w, 2) for w in combiner.weights.tolist()]
+        [1.1, 0.9]
     """
 
     learns: ClassVar[bool] = True
@@ -121,6 +124,12 @@ class GradNorm(GradientCombiner):
     def resting(self) -> Tensor:
         return self.weights.cpu().clone()
 
+    def begin(self, progress: Progress) -> None:
+        super().begin(progress)
+        if progress.first_of_update:  # what an update that was skipped has left
+            self._forget_norms()
+
+    @torch.no_grad()
     def update(self, losses: Tensor, present: Tensor) -> None:
         self.losses.copy_(losses.double().masked_fill(~(present & (losses > 0)), torch.nan))
         counts = self.first_counts + 1
@@ -128,16 +137,13 @@ class GradNorm(GradientCombiner):
         mean = torch.lerp(self.first_losses.nan_to_num(0.0), self.losses, 1 / counts)
         self.first_losses.copy_(torch.where(taken, mean, self.first_losses))
         self.first_counts.copy_(torch.where(taken, counts, self.first_counts))
-
-    @torch.no_grad()
-    def weights_of(self, gramian: Tensor) -> list[float]:
-        if self.progress.first_of_update:
-            self.norm_totals.zero_()
-            self.norm_counts.zero_()
-        weights = super().weights_of(gramian)
-        if self.progress.last_of_update:
+        if self.computes:
             self._step()
-        return weights
+        self._forget_norms()
+
+    def _forget_norms(self) -> None:
+        self.norm_totals.zero_()
+        self.norm_counts.zero_()
 
     def weigh(self, gramian: Tensor, terms: list[int]) -> Tensor:
         rows = torch.tensor(terms, device=self.norm_totals.device)
