@@ -18,7 +18,7 @@ CLASSIC_PYTHON ?= $(shell for p in python3.11 python3.10 python3; do \
 	$$p -c 'import sys, venv; sys.exit(not (3, 10) <= sys.version_info < (3, 12))' 2>/dev/null \
 	&& echo $$p && break; done)
 
-.PHONY: help env demo compare alternating turns short-runs results simulate test lint docs bench clean
+.PHONY: help env demo compare alternating turns short-runs results simulate test lint docs zoo bench clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -88,6 +88,9 @@ simulate: env  ## two losses that share parameters, every combiner on them; pict
 
 results: env  ## every report and plot of docs/results, made from its ledger
 	$(PY) tools/results.py
+
+zoo: env  ## every config of MMDetection's zoo with combiners, beside the stock step (hours; resumable)
+	$(PY) tools/zoo.py --work-dir docs/results/zoo
 
 bench: env  ## the cost of every combiner beside the stock training step
 	$(PY) tools/benchmark.py

@@ -58,7 +58,7 @@ DEMO = [
     "tensorboard",
 ]
 RUN_TESTS = ["pytest>=8", "pytest-xdist"]
-TEST = [*SOLVERS, *RUN_TESTS, "ruff==0.17.*", "mypy==2.4.*"]
+TEST = [*SOLVERS, *RUN_TESTS, "pytorch-lightning>=2.4", "ruff==0.17.*", "mypy==2.4.*"]
 
 
 class BuildWithConfigs(build_py):

@@ -105,9 +105,7 @@ def _sample(generator: torch.Generator, classes: int, size: int, at: int) -> Det
     regions = torch.randint(0, classes, (1, size, size), generator=generator, dtype=torch.uint8)
     sample.gt_sem_seg = PixelData(sem_seg=regions)
     sample.proposals = InstanceData(
-        bboxes=HorizontalBoxes(
-            torch.cat([boxes, (boxes + size * 0.1).clamp(max=size)]), dtype=torch.float32
-        ),
+        bboxes=torch.cat([boxes, (boxes + size * 0.1).clamp(max=size)]),
         scores=torch.rand(2 * count, generator=generator),
     )
     return sample
