@@ -1,6 +1,10 @@
 """The proposal file: compact, whole or not there, and bound to what made it."""
 
+import io
+import json
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +12,7 @@ import torch
 
 from lossweave.errors import LossweaveError
 from lossweave.staged import proposal_writer
-from lossweave.staged.proposal_file import ProposalFile, fingerprint
+from lossweave.staged.proposal_file import ProposalFile, checksum_of, fingerprint
 from lossweave.staged.proposal_writer import PassWriters, ProposalWriter
 
 
@@ -183,3 +187,70 @@ def test_fingerprints() -> None:
     assert fingerprint(weights, settings) == same
     changed = {**weights, "v": torch.ones(1) + 1e-7}
     assert fingerprint(changed, settings) != same != fingerprint(weights, {"nms": 0.5})
+
+
+# ------------------------------------------------------------------------------ made files
+
+
+def _made(path: Path, header: Any = None, **arrays: Any) -> Path:
+    """A file of our format with other arrays, and the checksum of those."""
+    given: dict[str, Any] = dict(
+        boxes=np.zeros((3, 4), "<f4"), scores=np.zeros(3, "<f4"),
+        offsets=np.array([0, 1, 3], "<i8"), ids=np.array(["a", "b"])
+    )  # fmt: skip
+    given.update(arrays)
+    told = dict(version=1, key="k", checksum=checksum_of(given), settings=None, seconds=0.0)
+    text = json.dumps({**told, **(header or {})})
+    np.savez(path, header=np.array(text), **given)
+    return path
+
+
+def test_the_made_file_is_right_where_nothing_is_wrong(tmp_path: Path) -> None:
+    assert list(ProposalFile(_made(tmp_path / "p.npz"))) == ["a", "b"]
+
+
+@pytest.mark.parametrize("name", ["boxes", "scores", "offsets", "ids"])
+def test_objects_are_refused_before_anything_is_mapped(tmp_path: Path, name: str) -> None:
+    """Eight bytes a number that a reader would follow as pointers."""
+    path = _made(tmp_path / "p.npz")
+    with zipfile.ZipFile(path) as archive:
+        members = {info: archive.read(info) for info in archive.namelist()}
+    shape = (3, 4) if name == "boxes" else (3,)
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, dict(descr="|O", fortran_order=False, shape=shape))
+    members[f"{name}.npy"] = file.getvalue() + b"\x41" * 96
+    with zipfile.ZipFile(path, "w") as archive:
+        for member, content in members.items():
+            archive.writestr(member, content)
+    for verify in (True, False):
+        with pytest.raises(LossweaveError, match=f"damaged .{name} has the type object"):
+            ProposalFile(path, verify=verify)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        (dict(boxes=np.zeros((3, 4))), "boxes has the type float64"),
+        (dict(boxes=np.zeros((3, 5), "<f4")), r"boxes has the shape \(3, 5\)"),
+        (dict(boxes=np.zeros(12, "<f4")), r"boxes has the shape \(12,\)"),
+        (dict(scores=np.zeros((3, 1), "<f4")), "scores has the shape"),
+        (dict(scores=np.zeros(2, "<f4")), "lengths differ"),
+        (dict(offsets=np.array([0, 1, 3], "<i4")), "offsets has the type int32"),
+        (dict(offsets=np.array([0, 3], "<i8")), "lengths differ"),
+        (dict(offsets=np.zeros(0, "<i8"), ids=np.zeros(0, "<U1")), "lengths differ"),
+        (dict(offsets=np.array([1, 1, 3], "<i8")), "offsets do not lead"),
+        (dict(offsets=np.array([0, 9, 3], "<i8")), "offsets do not lead"),
+        (dict(offsets=np.array([0, -1, 3], "<i8")), "offsets do not lead"),
+        (dict(ids=np.array([1, 2])), "ids has the type int64"),
+        (dict(ids=np.array(["a", "a"])), "an image is there twice"),
+        (dict(header=dict(seconds="long")), "header's seconds is 'long'"),
+        (dict(header=dict(key=None)), "header's key is None"),
+        (dict(header=dict(version="1")), "header's version is '1'"),
+    ],
+)
+def test_what_no_writer_writes_is_refused(tmp_path: Path, arrays, message) -> None:
+    path = _made(tmp_path / "p.npz", **arrays)
+    for verify in (True, False):
+        with pytest.raises(LossweaveError, match=message) as error:
+            ProposalFile(path, verify=verify)
+        assert "\n" not in str(error.value)

@@ -1,15 +1,18 @@
 """Training in stages by a toy, without a framework: the order of things, and what is kept."""
 
 import gc
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from helpers.staged_toy import ToyAdapter, toy_config
+from helpers.staged_toy import IMAGES, ToyAdapter, toy_config
 
-from lossweave.errors import LossweaveError
+from lossweave.errors import LossweaveError, NonFiniteLossError
+from lossweave.staged.proposal_writer import PassWriters
 from lossweave.staged.record import TrainingRecord
 from lossweave.staged.training import StagedTraining
 
@@ -217,3 +220,73 @@ def test_changed_weights_make_proposals_stale(tmp_path: Path) -> None:
 def _stop_in(moment: str, wanted: str) -> None:
     if moment.startswith(wanted):
         raise _Stop(moment)
+
+
+def test_a_file_that_is_more_than_weights_is_not_unpickled(tmp_path: Path) -> None:
+    """A checkpoint of ours with a call in it: nothing is called, one line says what to do."""
+    work_dir, touched = tmp_path / "run", tmp_path / "touched"
+    with pytest.raises(_Stop):
+        StagedTraining(ToyAdapter(work_dir, at=lambda m: _stop_in(m, "fit rcnn1"))).train()
+
+    class Call:
+        def __reduce__(self) -> Any:
+            return touched.touch, ()
+
+    torch.save({"model": {"rpn.bias": Call()}, "meta": {}}, work_dir / "rpn1/final.pth")
+    with pytest.raises(LossweaveError, match=r"rpn1/final\.pth holds no weights") as error:
+        StagedTraining(ToyAdapter(work_dir)).train(resume=True)
+    assert not touched.exists() and "\n" not in str(error.value)
+
+
+def test_half_a_file_is_named(tmp_path: Path) -> None:
+    work_dir = tmp_path / "run"
+    with pytest.raises(_Stop):
+        StagedTraining(ToyAdapter(work_dir, at=lambda m: _stop_in(m, "fit rcnn1"))).train()
+    final = work_dir / "rpn1/final.pth"
+    final.write_bytes(final.read_bytes()[:1000])
+    with pytest.raises(LossweaveError, match=r"rpn1/final\.pth holds no weights.*or not all"):
+        StagedTraining(ToyAdapter(work_dir)).train(resume=True)
+
+
+def test_weights_that_are_not_finite_end_the_training(tmp_path: Path) -> None:
+    """Without a combiner nobody else looks at them."""
+    config = toy_config(rpn=dict(iterations=3, lr=1e30))
+    with pytest.raises(NonFiniteLossError, match="stage 'rpn1' ended in weights that are not"):
+        StagedTraining(ToyAdapter(tmp_path / "run", config)).train()
+    assert not (tmp_path / "run/rpn1/final.pth").exists()
+
+
+def test_a_stage_without_proposals_is_an_error(tmp_path: Path) -> None:
+    class Silent(ToyAdapter):
+        def make_proposals(self, stage, weights, split, targets, key):
+            writers = PassWriters(targets, key)
+            for image in range(IMAGES):
+                writers.add(str(image), [(np.zeros((0, 4)), np.zeros(0))] * len(targets))
+            writers.close()
+            return writers.files()
+
+    for resume in (False, True):
+        with pytest.raises(LossweaveError, match="'rpn1' makes no proposals for any of 6 images"):
+            StagedTraining(Silent(tmp_path / "run")).train(resume)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "moment", ["propose rpn1 train 3", "evaluate rcnn1", "init_weights fresh=True"]
+)
+def test_a_signal_outside_of_stages_stops_at_once(whole, tmp_path, number, moment) -> None:
+    """In a pass, in an evaluation, between stages; what is done is kept."""
+
+    def at(here: str) -> None:
+        if here == moment:
+            signal.raise_signal(number)
+
+    work_dir = tmp_path / "run"
+    adapter = ToyAdapter(work_dir, at=at)
+    with pytest.raises(KeyboardInterrupt):
+        StagedTraining(adapter).train()
+    assert "go on with --resume" in adapter.lines[-1]
+    left = _Moments()
+    StagedTraining(ToyAdapter(work_dir, at=left)).train(resume=True)
+    assert left.seen[1] == "dump_config" and moment in left.seen[:4]
+    assert all(_same(whole[0] / file, work_dir / file) for file in FILES)

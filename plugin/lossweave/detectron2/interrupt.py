@@ -31,6 +31,11 @@ class SaveOnInterruptHook(HookBase):
         self._checkpointer = checkpointer
         self._interrupt = Interrupt(_LOGGER.warning)
 
+    @property
+    def asked(self) -> bool:
+        """Whether somebody has asked to stop, be it in the last iteration."""
+        return self._interrupt.asked
+
     def before_train(self) -> None:
         """Take the signals over."""
         self._interrupt.take()

@@ -13,6 +13,7 @@ from lossweave.mmdet.models.efficientnet_lite import EfficientNetLite0
 from lossweave.mmdet.models.ssd_head import SSDHead
 from lossweave.mmdet.models.vgg import VGG, VGGBBoxHead
 from lossweave.mmdet.staged.hooks import (
+    FiniteLossHook,
     FrozenHook,
     StageRecordHook,
     TrainableOptimWrapperConstructor,
@@ -30,6 +31,7 @@ __all__ = [
     "CombinerHook",
     "EfficientNetLite0",
     "EpochBasedTrainLoop",
+    "FiniteLossHook",
     "FrozenHook",
     "IterBasedTrainLoop",
     "LoadFixedProposals",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from lossweave.errors import LossweaveError
 from lossweave.staged.adapter import Targets
 from lossweave.staged.proposal_file import ProposalFile, fingerprint
 from lossweave.staged.stages import Stage
@@ -38,11 +39,23 @@ class ProposalPasses:
         return ProposalFile(self.fixed(stage), self._key(stage, "train", self._plan.proposals))
 
     def for_training(self, stage: Stage) -> ProposalFile:
-        """A stage's fixed proposals for a later stage."""
+        """A stage's fixed proposals for a later stage.
+
+        Raises:
+            LossweaveError: there is none for any image.
+        """
         path, settings = self.fixed(stage), self._plan.proposals
         if path.is_file():
-            return self.checked(stage)
-        return self._make(stage, "train", {"train": (path, settings)}, settings)["train"]
+            found = self.checked(stage)
+        else:
+            found = self._make(stage, "train", {"train": (path, settings)}, settings)["train"]
+        if not found.per_image:
+            raise LossweaveError(
+                f"stage {stage.name!r} makes no proposals for any of {len(found)} images, so no "
+                "later stage can be trained on them: train it longer, or lower "
+                f"proposals.min_bbox_size={settings['min_bbox_size']!r}"
+            )
+        return found
 
     def for_evaluation(self, stage: Stage) -> dict[str, ProposalFile]:
         """Proposals for the evaluated split: as many as recall asks for, and as tests use."""

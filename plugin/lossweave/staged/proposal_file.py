@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import struct
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,7 +44,14 @@ PAPER_SETTINGS: Mapping[str, Any] = {
 }
 #: Of the file's format.
 VERSION = 1
-_ARRAYS = ("boxes", "scores", "offsets", "ids")
+#: Type and columns of every array.
+_KINDS: Mapping[str, tuple[str, tuple[int, ...]]] = {
+    "boxes": ("<f4", (4,)),
+    "scores": ("<f4", ()),
+    "offsets": ("<i8", ()),
+    "ids": ("U", ()),
+}
+_ARRAYS = tuple(_KINDS)
 
 
 def fingerprint(weights: Mapping[str, Tensor], settings: Any) -> str:
@@ -82,35 +90,33 @@ class ProposalFile:
         if not self.path.is_file():
             raise LossweaveError(f"there is no proposal file {self.path}")
         try:
-            header = json.loads(str(np.load(self.path, allow_pickle=False)["header"]))
+            header = _header(self.path)
             arrays = _mapped(self.path)
-            self.ids = [str(i) for i in arrays["ids"]]
-            self._boxes, self._scores = arrays["boxes"], arrays["scores"]
             self._offsets = np.asarray(arrays["offsets"])
-            self.key, self.checksum = header["key"], header["checksum"]
-            self.settings, version = header["settings"], header["version"]
-            self.seconds = float(header["seconds"])
-            total = self._offsets[-1]
-            if not len(self._boxes) == len(self._scores) == total:
-                raise ValueError("the arrays' lengths differ")
+            self._boxes, self._scores = arrays["boxes"], arrays["scores"]
+            _check_rows(self._offsets, arrays)
+            self.ids = [str(i) for i in arrays["ids"]]
+            if len(set(self.ids)) < len(self.ids):
+                raise ValueError("an image is there twice")
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, struct.error) as error:
+            raise self._refusal(f"is damaged ({error})") from error
+        self.key, self.checksum = header["key"], header["checksum"]
+        self.settings, self.seconds = header["settings"], float(header["seconds"])
+        if header["version"] != VERSION:
             raise LossweaveError(
-                f"the proposal file {self.path} is damaged ({error}); delete it, and go on with "
-                "--resume to make it anew"
-            ) from error
-        if version != VERSION:
-            raise LossweaveError(f"{self.path} has version {version}, not {VERSION}; delete it")
+                f"{self.path} has version {header['version']}, not {VERSION}; delete it"
+            )
         if verify and checksum_of(arrays) != self.checksum:
-            raise LossweaveError(
-                f"the proposal file {self.path} is damaged (its checksum does not fit); delete "
-                "it, and go on with --resume to make it anew"
-            )
+            raise self._refusal("is damaged (its checksum does not fit)")
         if key is not None and key != self.key:
-            raise LossweaveError(
-                f"the proposal file {self.path} is stale: other weights or settings made it; "
-                "delete it, and go on with --resume to make it anew"
-            )
+            raise self._refusal("is stale: other weights or settings made it")
         self._rows = {image: row for row, image in enumerate(self.ids)}
+
+    def _refusal(self, what: str) -> LossweaveError:
+        return LossweaveError(
+            f"the proposal file {self.path} {what}; delete it, and go on with --resume to make it "
+            "anew"
+        )
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -151,6 +157,45 @@ def checksum_of(arrays: Mapping[str, np.ndarray]) -> str:
     return whole.hexdigest()
 
 
+#: Bytes of a header, at most: settings are a few lines.
+_HEADER_SIZE = 1_000_000
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """The header, of which every field has its type."""
+    with zipfile.ZipFile(path) as archive:
+        if archive.getinfo("header.npy").file_size > _HEADER_SIZE:
+            raise ValueError("its header is too large")
+    found = json.loads(str(np.load(path, allow_pickle=False)["header"]))
+    kinds = {"version": int, "key": str, "checksum": str, "settings": object}
+    kinds["seconds"] = (int, float)  # type: ignore[assignment]
+    if not isinstance(found, dict):
+        raise ValueError("its header is no dict")
+    for name, kind in kinds.items():
+        if not isinstance(found[name], kind):
+            raise ValueError(f"its header's {name} is {found[name]!r}")
+    return found
+
+
+def _check_kind(name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """Refuse whatever a writer of this format does not write, before it is mapped."""
+    kind, columns = _KINDS[name]
+    right = dtype.kind == "U" if kind == "U" else dtype == np.dtype(kind)
+    if not right or dtype.hasobject or dtype.fields is not None:
+        raise ValueError(f"{name} has the type {dtype}")
+    if not shape or shape[1:] != columns or shape[0] < 0:
+        raise ValueError(f"{name} has the shape {shape}")
+
+
+def _check_rows(offsets: np.ndarray, arrays: Mapping[str, np.ndarray]) -> None:
+    """Refuse rows of images that do not follow each other from the first to the last."""
+    total = len(arrays["boxes"])
+    if len(arrays["scores"]) != total or len(offsets) != len(arrays["ids"]) + 1:
+        raise ValueError("the arrays' lengths differ")
+    if offsets[0] != 0 or offsets[-1] != total or (np.diff(offsets) < 0).any():
+        raise ValueError("the offsets do not lead through the boxes")
+
+
 def _mapped(path: Path) -> dict[str, np.ndarray]:
     """The arrays of an uncompressed ``.npz``, mapped into memory where they are."""
     found: dict[str, np.ndarray] = {}
@@ -168,7 +213,8 @@ def _mapped(path: Path) -> dict[str, np.ndarray]:
                 (2, 0): np.lib.format.read_array_header_2_0,
             }
             shape, fortran, dtype = read[version](file)
-            size = int(np.prod(shape)) * dtype.itemsize
+            _check_kind(name, shape, dtype)
+            size = math.prod(shape) * dtype.itemsize
             if fortran or file.tell() + size > path.stat().st_size:
                 raise ValueError(f"{name} is cut off")
             found[name] = (

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from lossweave.errors import LossweaveError
+from lossweave.host.interrupt import Interrupt
 from lossweave.staged.adapter import Adapter
 from lossweave.staged.evaluation import StageEvaluation
 from lossweave.staged.passes import ProposalPasses
@@ -57,13 +58,27 @@ class StagedTraining:
     def train(self, resume: bool = False) -> TrainingRecord:
         """Train all stages, from where the work directory stands; the record.
 
+        A signal that asks to stop (SIGINT, SIGTERM, SIGHUP) is answered by whoever trains a
+        stage; between stages, in passes and in evaluations what is done is kept, and the
+        training stops at once. Several processes stop after the stage.
+
         Args:
             resume: whether a training that the work directory holds is gone on with.
 
         Raises:
             LossweaveError: the directory holds another training, a stage changed what it
                 freezes, or a proposal file is stale or damaged.
+            KeyboardInterrupt: somebody asked to stop.
         """
+        interrupt = Interrupt(self._adapter.log)
+        try:
+            with interrupt.taken(), interrupt.at_once():
+                return self._run(resume, interrupt)
+        except KeyboardInterrupt:
+            self._adapter.log("interrupted; what is done is kept, go on with --resume")
+            raise
+
+    def _run(self, resume: bool, interrupt: Interrupt) -> TrainingRecord:
         if (self._work_dir / RECORD_FILE).is_file() and not resume:
             raise LossweaveError(
                 f"{self._work_dir} holds a training already; go on with --resume, or choose "
@@ -92,6 +107,8 @@ class StagedTraining:
                 evaluation.run(stage)
                 self._adapter.log(f"after {stage.name}: {_line(record.stage(stage.name).metrics)}")
                 self._save(record)
+            if interrupt.agreed(-1):  # the first question of all, so it is always asked
+                raise KeyboardInterrupt
         self._finish(record, evaluation)
         return record
 
@@ -150,7 +167,7 @@ class StagedTraining:
                 record.save(self._work_dir)  # the other processes may be elsewhere
             raise
         state = self._weights.names.of_parts(whole)
-        self._weights.check_frozen(stage, state)
+        self._weights.check(stage, state)
         self._save(record)  # first: a stage with an end is not trained, so not measured, again
         self._weights.end(stage, state, meta)
         gc.collect()

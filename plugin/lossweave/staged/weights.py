@@ -16,11 +16,12 @@ from typing import Any
 
 import torch
 
-from lossweave.errors import LossweaveError
+from lossweave.errors import LossweaveError, NonFiniteLossError, one_line
 from lossweave.host.draws import seed_from
 from lossweave.staged.adapter import Adapter, State
 from lossweave.staged.freezing import digest, modules_at, unchanged
 from lossweave.staged.stages import FRESH, INITIAL, PARTS, Stage
+from lossweave.utils.described import described
 from lossweave.utils.distributed import barrier, rank
 from lossweave.utils.files import replacing
 
@@ -108,15 +109,26 @@ class StageWeights:
 
     def _read(self, path: Path) -> dict[str, Any]:
         try:
-            return torch.load(path, map_location="cpu", weights_only=False)
+            found = torch.load(path, map_location="cpu", weights_only=True)
+            state = found[self.adapter.weights_key]
+            if not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
+                raise TypeError("something else than tensors among the weights")
         except FileNotFoundError:
             raise LossweaveError(f"{path} is missing; its stage must be trained again") from None
+        except Exception as error:  # whatever a damaged or made file leads to
+            raise LossweaveError(
+                f"{path} holds no weights of a staged training, or not all ({one_line(error)}); "
+                "delete it, and go on with --resume to make it anew"
+            ) from error
+        return found
 
     def _save(self, path: Path, state: State, meta: dict[str, Any] | None = None) -> None:
         """Write a checkpoint of the framework's kind; all processes have it then."""
         if rank() == 0:
+            # What is read again without trust: tensors and plain values.
+            content = {self.adapter.weights_key: state, "meta": _plain(meta or {})}
             with replacing(path) as temporary:
-                torch.save({self.adapter.weights_key: state, "meta": meta or {}}, temporary)
+                torch.save(content, temporary)
         barrier()
 
     # --------------------------------------------------------------------------- stages
@@ -159,12 +171,19 @@ class StageWeights:
         state, _ = self.adapter.init_weights(seed_from(self.seed(stage), 1), fresh=True)
         return self.names.of_parts(state)
 
-    def check_frozen(self, stage: Stage, state: State) -> None:
-        """Check that what a stage freezes is as the stage began.
+    def check(self, stage: Stage, state: State) -> None:
+        """Check what a stage ends in: finite, and what it freezes is as it began.
 
         Raises:
-            LossweaveError: naming a tensor that has changed.
+            NonFiniteLossError: a weight is not finite.
+            LossweaveError: naming a frozen tensor that has changed.
         """
+        for name, tensor in state.items():
+            if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+                raise NonFiniteLossError(
+                    f"stage {stage.name!r} ended in weights that are not finite, e.g. {name!r}: "
+                    "its training diverged; lower its learning rate, or clip gradients"
+                )
         frozen = [name for name in state if self.names.within(name, stage.frozen)]
         before = self.load(self.start_of(stage))
         unchanged(
@@ -204,6 +223,16 @@ class StageWeights:
         meta = self._read(self.final(roi))["meta"]
         self._save(path, {name: state[name] for name in order}, meta)
         return path
+
+
+def _plain(value: Any) -> Any:
+    """Values that are loaded as weights are; tuples stay tuples."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        items = [_plain(item) for item in value]
+        return tuple(items) if isinstance(value, tuple) else items
+    return value if isinstance(value, torch.Tensor) else described(value)
 
 
 def _missing(path: Path) -> bool:

@@ -19,6 +19,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import LazyConfig, instantiate
 from detectron2.engine import create_ddp_model
 
+from lossweave.detectron2.interrupt import SaveOnInterruptHook
 from lossweave.detectron2.lazy import evaluate_lazy, train_lazy
 from lossweave.detectron2.staged.checks import check_data, check_losses
 from lossweave.detectron2.staged.configs import (
@@ -34,7 +35,7 @@ from lossweave.detectron2.staged.configs import (
 from lossweave.detectron2.staged.hooks import FrozenHook, StageClockHook, StageRecordHook
 from lossweave.detectron2.staged.network import MODULES, check_detector, rpn_settings
 from lossweave.detectron2.staged.proposals import entries_of, ground_truth_of, proposal_pass
-from lossweave.errors import LossweaveError
+from lossweave.errors import LossweaveError, NonFiniteLossError, one_line
 from lossweave.host.checkpoints import newest_whole
 from lossweave.staged.adapter import Adapter, State, Targets
 from lossweave.staged.proposal_file import ProposalFile
@@ -132,12 +133,20 @@ class StagedAdapter(Adapter):
             record, cfg.dataloader.train.total_batch_size, int(cfg.train.log_period)
         )
         begun = newest_whole(start.parent, self.log)
-        trainer = train_lazy(
-            cfg,
-            "auto" if begun else None,
-            measuring=[seen, FrozenHook(stage.name)],
-            last=[StageClockHook(seen)],
-        )
+        try:
+            trainer = train_lazy(
+                cfg,
+                "auto" if begun else None,
+                measuring=[seen, FrozenHook(stage.name)],
+                last=[StageClockHook(seen)],
+            )
+        except FloatingPointError as error:
+            raise NonFiniteLossError(
+                f"stage {stage.name!r}: {one_line(error)}; the training diverged: lower its "
+                "learning rate, or clip gradients"
+            ) from error
+        if any(isinstance(hook, SaveOnInterruptHook) and hook.asked for hook in trainer._hooks):
+            raise KeyboardInterrupt  # in the last iteration: the stage is through, not the training
         return trainer.model.state_dict(), {"seed": self.seed}
 
     def proposers(self, split: str) -> Any:
