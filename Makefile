@@ -18,7 +18,7 @@ CLASSIC_PYTHON ?= $(shell for p in python3.11 python3.10 python3; do \
 	$$p -c 'import sys, venv; sys.exit(not (3, 10) <= sys.version_info < (3, 12))' 2>/dev/null \
 	&& echo $$p && break; done)
 
-.PHONY: help env demo compare alternating turns short-runs results simulate test lint docs zoo bench clean
+.PHONY: help env demo compare alternating turns short-runs results simulate test lint docs zoo bench kills clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -94,6 +94,9 @@ zoo: env  ## every config of MMDetection's zoo with combiners, beside the stock 
 
 bench: env  ## the cost of every combiner beside the stock training step
 	$(PY) tools/benchmark.py
+
+kills: env  ## trainings killed in every named moment and gone on with, both frameworks (10 minutes)
+	PYTHONPATH=tests $(PY) -m helpers.kills
 
 clean:  ## remove what the commands made, except the environment
 	rm -rf work_dirs data build dist .pytest_cache .mypy_cache .ruff_cache

@@ -16,7 +16,7 @@ from lossweave.detectron2.configs import (
 )
 from lossweave.detectron2.lazy import test_lazy, train_lazy
 from lossweave.detectron2.run import steady_scripts
-from lossweave.detectron2.staged.configs import has_schedule
+from lossweave.detectron2.staged.configs import has_schedule, plan_of, training_seed
 from lossweave.detectron2.staged.training import train_stages
 from lossweave.detectron2.yaml import test_yaml, train_yaml
 from lossweave.errors import LossweaveError, wrong_input
@@ -49,6 +49,9 @@ def train(options: TrainOptions) -> Any:
         if has_schedule(cfg):
             if options.num_gpus != 1:
                 raise LossweaveError("training in stages under Detectron2 takes one process")
+            with wrong_input(options.config):
+                plan_of(cfg)  # before anything is written
+                training_seed(cfg)
             _set_up(cfg, testing=False)
             steady_scripts()
             return train_stages(cfg, options.resume, options.config)

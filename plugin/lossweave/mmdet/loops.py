@@ -69,10 +69,13 @@ class _Endless:
         return iter(self._dataloader)
 
 
-def _evaluate(runner: Any) -> None:
-    """Evaluate a training that was resumed at its end: it may have stopped before that was done."""
+def _finish(runner: Any) -> Any:
+    """A training that was resumed at its end: it may have stopped before it was evaluated."""
+    runner.call_hook("before_train")
     if runner.val_loop is not None:
         runner.val_loop.run()
+    runner.call_hook("after_train")
+    return runner.model
 
 
 @LOOPS.register_module()
@@ -93,7 +96,7 @@ class IterBasedTrainLoop(MMEngineIterBasedTrainLoop):
         """Train, from the iteration that the checkpoint had reached."""
         self.dataloader_iterator.start_at(self._iter)
         if self._iter >= self._max_iters:
-            _evaluate(self.runner)
+            return _finish(self.runner)
         return super().run()
 
 
@@ -116,7 +119,7 @@ class EpochBasedTrainLoop(MMEngineEpochBasedTrainLoop):
     def run(self) -> Any:
         """Train, from the epoch or the iteration that the checkpoint had reached."""
         if self._epoch >= self._max_epochs:
-            _evaluate(self.runner)
+            return _finish(self.runner)
         return super().run()
 
     def run_epoch(self) -> None:

@@ -15,6 +15,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_datas
 from detectron2.data.datasets import register_pascal_voc
 from detectron2.engine import SimpleTrainer
 from detectron2.modeling.meta_arch import GeneralizedRCNN, ProposalNetwork
+from helpers.detectron2_staged_toy import write_config
 from helpers.detectron2_toy import DATA
 from helpers.mmdet_support import STAGES, assert_same, check_four_steps
 from PIL import Image
@@ -32,52 +33,12 @@ from lossweave.studies.alternating_vs_joint.configs import read_staged
 from lossweave.studies.alternating_vs_joint.findings import ALTERNATING, Run
 
 VOC_CLASSES = ("red", "green", "blue")
-LAZY = """\
-import torch
-from helpers.detectron2_toy import DATA, toy_cfg
-from detectron2.config import LazyCall as L
-from detectron2.data import (
-    DatasetMapper, build_detection_test_loader, build_detection_train_loader,
-    get_detection_dataset_dicts, transforms as T)
-from detectron2.evaluation import COCOEvaluator
-from detectron2.model_zoo import get_config
-from detectron2.modeling import build_model
-from detectron2.solver import get_default_optimizer_params
-from fvcore.common.param_scheduler import CosineParamScheduler
-
-train = get_config("common/train.py").train
-train.init_checkpoint, train.seed, train.log_period = "", 0, 2
-train.checkpointer = dict(period=2, max_to_keep=1)
-dataloader = dict(
-    train=L(build_detection_train_loader)(
-        dataset=L(get_detection_dataset_dicts)(names=DATA, filter_empty=True),
-        mapper=L(DatasetMapper)(
-            is_train=True, image_format="BGR", augmentations=[
-                L(T.Resize)(shape=(80, 96)), L(T.RandomFlip)(horizontal=True)]),
-        total_batch_size=4, aspect_ratio_grouping=False, num_workers=0),
-    test=L(build_detection_test_loader)(
-        dataset=L(get_detection_dataset_dicts)(names=DATA, filter_empty=False),
-        mapper=L(DatasetMapper)(is_train=False, augmentations=[], image_format="BGR"),
-        num_workers=0),
-    evaluator=L(COCOEvaluator)(dataset_name=DATA))
-optimizer = L(torch.optim.SGD)(
-    params=L(get_default_optimizer_params)(), lr=0.1, momentum=0.9, weight_decay=0.01)
-lr_multiplier = L(CosineParamScheduler)(start_value=1.0, end_value=1.0)
-model = L(build_model)(cfg=toy_cfg(
-    "faster_rcnn", ".", MODEL__ROI_HEADS__SCORE_THRESH_TEST=0.0))
-budget = dict(iterations=3, batch_size=2, lr=0.01, drops=[2], warmup=1)
-schedule = dict(type="four_step", rpn=budget, rcnn=budget, joint=budget)
-proposals = dict(max_per_img=60, min_bbox_size=4, batch_size=4)
-evaluation = dict(recall=[10, 100])
-"""
 
 
 @pytest.fixture(scope="module")
 def config(data: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     logging.getLogger("detectron2").setLevel(logging.WARNING)
-    path = tmp_path_factory.mktemp("config") / "staged_toy.py"
-    path.write_text(LAZY)
-    return str(path)
+    return write_config(tmp_path_factory.mktemp("config") / "staged_toy.py")
 
 
 def _train(config: str, work_dir: Path, *options: str, resume: bool = False) -> TrainingRecord:

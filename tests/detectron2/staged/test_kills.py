@@ -1,0 +1,19 @@
+"""Killed by SIGKILL in named moments, and gone on with in fresh processes (see ``make kills``)."""
+
+from pathlib import Path
+
+import pytest
+from helpers.kills.chain import Chain, assert_same_end
+from helpers.kills.configs import write_config
+from helpers.kills.moments import some
+
+
+@pytest.mark.parametrize("kind", ["detectron2/staged", "detectron2/plain"])
+def test_it_ends_bit_identical(kind: str, data: Path, tmp_path: Path) -> None:
+    chain = Chain(kind, write_config(kind, data, tmp_path), data, tmp_path)
+    killed: list[str] = []
+    try:
+        assert_same_end(chain.whole(), chain.killed(some(kind), "killed", killed.append))
+    finally:
+        chain.close()
+    assert len(killed) == len(some(kind)) >= 3
