@@ -72,6 +72,12 @@ class TermMap:
         self.names = tuple(self.patterns)
         self.strict = strict
         self.view = view
+        self._levels = [
+            base_of_level(pattern.removeprefix("?"))
+            for own in self.patterns.values()
+            for pattern in own
+            if is_per_level(pattern)
+        ]
         self._cache: dict[tuple[str, ...], Assignment] = {}
         self._told: set[str] = set()
 
@@ -140,19 +146,18 @@ class TermMap:
             entries: the losses by name, each reduced to a scalar as the framework does it.
             raw: the losses as the detector returned them.
         """
+        if not self.asks_levels:
+            return entries
         if self.view == "level":
             return split_levels(entries, raw, lambda name: True)
-        levels = [
-            base_of_level(pattern.removeprefix("?"))
-            for patterns in self.patterns.values()
-            for pattern in patterns
-            if is_per_level(pattern)
-        ]
-        if not levels:
-            return entries
         return split_levels(
-            entries, raw, lambda name: any(fnmatchcase(name, level) for level in levels)
+            entries, raw, lambda name: any(fnmatchcase(name, level) for level in self._levels)
         )
+
+    @property
+    def asks_levels(self) -> bool:
+        """Whether some terms are levels of lists."""
+        return self.view == "level" or bool(self._levels)
 
     def assign(self, entries: Iterable[str]) -> Assignment:
         """The assignment of the given entries; remembered, since it is asked every iteration."""

@@ -8,7 +8,7 @@ from functools import cache, partial
 from typing import Any
 
 import torch
-from mmdet.models.dense_heads import RPNHead
+from mmdet.models.dense_heads import RPNHead, YOLACTHead
 from mmdet.models.dense_heads import SSDHead as StockSSDHead
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
@@ -153,9 +153,20 @@ def CombinedLossDetector(
     rpn = rpn or isinstance(getattr(detector, "bbox_head", None), RPNHead)
     roi = bool(getattr(detector, "with_roi_head", False))
     combination = build_combination(combiner, terms, rpn=rpn, roi=roi, **options)
+    if combination.terms.asks_levels and _lists_images(detector):
+        raise LossweaveError(
+            f"terms: the losses of {type(detector.bbox_head).__name__} are lists with an entry an "
+            "image, not a level, so there are no levels to name"
+        )
     combination.log = partial(print_log, logger="current")
     detector.loss_combination = combination
     return detector
+
+
+def _lists_images(detector: Any) -> bool:
+    """Whether the detector's lists of losses have an entry an image."""
+    head = getattr(detector, "bbox_head", None)
+    return isinstance(head, StockSSDHead) or (isinstance(head, YOLACTHead) and head.use_ohem)
 
 
 def _able_to_predict(kwargs: dict[str, Any]) -> dict[str, Any]:
