@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor
 
-__all__ = ["normalized_weights", "tainted", "tiny"]
+from lossweave.combiners.base import Combined
+
+__all__ = ["normalized_weights", "single_term", "tainted", "tiny"]
 
 
 def tiny(like: Tensor) -> float:
@@ -34,3 +36,16 @@ def normalized_weights(logits: Tensor, mask: Tensor) -> Tensor:
     """
     weights = torch.softmax(logits.masked_fill(~mask, -torch.inf), dim=0)
     return weights.masked_fill(~mask, 0)
+
+
+def single_term(losses: Tensor, index: Tensor, present: Tensor) -> Combined:
+    """The term at ``index`` alone, a tensor of shape ``()``; nan where a present one is not finite.
+
+    Example:
+        >>> losses, present = torch.tensor([2.0, 3.0]), torch.tensor([True, True])
+        >>> single_term(losses, torch.tensor(1), present)
+        Combined(value=tensor(3.), weights=tensor([0., 1.]))
+    """
+    weights = torch.zeros_like(losses).scatter(0, index.view(1), 1.0) * present
+    value = losses.masked_fill(~present, 0).gather(0, index.view(1))[0]
+    return Combined(tainted(value, losses, present), weights)

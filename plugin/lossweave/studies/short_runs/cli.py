@@ -25,7 +25,8 @@ what is written, in work_dirs/short_runs:
 
 examples:
   python tools/short_runs.py
-      Sum and 13 combiners on 3 detectors, 100 iterations each; about 20 minutes on 2 CPU cores
+      Sum and every combiner of gradients on 3 detectors, 100 iterations each; about 25 minutes
+      on 2 CPU cores
   python tools/short_runs.py --combiners MGDA PCGrad --detectors retinanet
       two trainings
   python tools/short_runs.py --boundary features --work-dir work_dirs/short_runs_features
