@@ -76,3 +76,6 @@ def preferences_go_by_name(name: str) -> None:
     assert combiner.weights_of(gramian) == listed.weights_of(gramian)
     with pytest.raises(LossweaveError, match="pref_vector"):
         make(name, pref_vector={"z": 1.0})
+    for meaningless in ([0.0, 0.0], [1.0, -1.0]):
+        with pytest.raises(LossweaveError, match=r"pref_vector=.* not negative, and not all 0"):
+            make(name, pref_vector=meaningless)

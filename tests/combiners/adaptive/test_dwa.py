@@ -94,6 +94,7 @@ def test_epochs_of_unknown_length_are_refused() -> None:
     [
         ({"temperature": 0.0}, "temperature=0.0 should be positive"),
         ({"temperature": float("inf")}, "temperature=inf should be a finite number"),
+        ({"temperature": 1e-300}, "temperature=1e-300 should be at least 1e-30"),
         ({"temperature": "2"}, "temperature='2' should be a number"),
         ({"period": 0}, "period=0 should be 'epoch' or at least 1"),
         ({"period": "epochs"}, "period='epochs' should be one of 'epoch' or a whole number"),

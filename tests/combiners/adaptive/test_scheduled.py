@@ -105,6 +105,7 @@ def test_it_nests_over_a_combiner_that_learns() -> None:
         ({"cls": {"point": [[0, 1.0]]}}, r"has no field 'point'; did you mean 'points'\?"),
         ({"cls": {"points": [[0, float("nan")]]}}, "points=.* should be"),
         ({"cls": "high"}, "weights=.* should be"),
+        ({"cls": 0.0, "loc": -1.0}, "weights=.* should be above 0 at some time for some term"),
     ],
 )
 def test_wrong_weights(weights: Any, message: str) -> None:

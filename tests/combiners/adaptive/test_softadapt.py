@@ -60,6 +60,12 @@ def test_slopes_are_those_of_the_last_two_periods() -> None:
     close(own.combine(losses_at(9), here()).weights, torch.softmax(means[1] - means[0], dim=0))
 
 
+@pytest.mark.parametrize("beta", [1e38, -1e38])
+def test_slopes_beyond_the_number_format_pick_one_term(beta: float) -> None:
+    found = softadapt_weights(1e30 * NEWER, 1e30 * OLDER, here(), beta, False, False)
+    assert found.tolist() == ([1, 0, 0] if beta > 0 else [0, 1, 0])
+
+
 def test_loss_weights_of_terms_at_zero_or_unknown() -> None:
     nan = torch.nan
     found = softadapt_weights(

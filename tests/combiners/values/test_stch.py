@@ -72,6 +72,7 @@ def test_huge_losses_stay_finite(mu: float) -> None:
     ("arguments", "message"),
     [
         ({"mu": 0.0}, "STCH: mu=0.0 should be positive and finite"),
+        ({"mu": 1e-300}, "STCH: mu=1e-300 should be at least 1e-30"),
         ({"mu": "x"}, "STCH: mu='x' should be a number"),
         ({"weights": "x"}, "STCH: weights='x' should be"),
         ({"nu": 1.0}, "STCH has no argument 'nu'; it takes mu, weights, reference"),
@@ -86,6 +87,7 @@ def test_wrong_arguments(arguments: dict[str, Any], message: str) -> None:
     ("arguments", "message"),
     [
         ({"weights": [1.0, -1.0, 1.0]}, "weights=.* should be not negative"),
+        ({"weights": [0.0, 0.0, 0.0]}, "weights=.* not all 0"),
         ({"weights": {"z": 1.0}}, "weights='z' is not one of the terms"),
         ({"reference": [1.0]}, "reference has 1 entries for the 3 terms"),
     ],

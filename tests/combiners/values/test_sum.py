@@ -61,6 +61,8 @@ def test_ill_typed(weights: Any, message: str) -> None:
         ({"a": 1.0, "z": 1.0}, r"Sum: weights='z' is not one of the terms \['a', 'b'\]"),
         ([1.0], "Sum: weights has 1 entries for the 2 terms"),
         ([1.0, float("nan")], "should be finite numbers"),
+        ([0, 0], "weights=.* should be above 0 for one term at least"),
+        (-1.0, "weights=-1.0 should be above 0 for one term at least"),
     ],
 )
 def test_weights_that_do_not_fit(weights: Any, message: str) -> None:

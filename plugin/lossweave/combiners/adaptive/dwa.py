@@ -65,6 +65,7 @@ class DWA(PeriodCombiner):
         super().__init__(period)
         fine = 0 < temperature < math.inf
         self.require("temperature", temperature, fine, "positive and finite")
+        self.require("temperature", temperature, temperature >= 1e-30, "at least 1e-30")
         self.temperature = temperature
 
     def combine(self, losses: Tensor, present: Tensor) -> Combined:

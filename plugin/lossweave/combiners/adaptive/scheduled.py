@@ -48,6 +48,11 @@ class Curve:
                 "(position, value), the positions rising"
             )
 
+    @property
+    def highest(self) -> float:
+        """The largest value it ever has."""
+        return max(value for _, value in self.points)
+
     def at(self, position: float) -> float:
         """The value at a position."""
         earlier = [point for point in self.points if point[0] <= position]
@@ -96,7 +101,8 @@ class Scheduled(Combiner):
             A term that is not named has weight 1, as all have where it is None.
 
     Raises:
-        LossweaveError: an unknown term, no points, positions that do not rise, another word for
+        LossweaveError: an unknown term, no points, positions that do not rise, no
+            weight that is ever above 0, another word for
             ``shape`` or ``unit``; in training, epochs or shares where their length is not known.
 
     Example:
@@ -130,6 +136,8 @@ class Scheduled(Combiner):
         super().bind(terms)
         for term in self.curves:
             self.index_of(term, "weights")
+        trained = [term not in self.curves or self.curves[term].highest > 0 for term in self.terms]
+        self.require("weights", self.weights, any(trained), "above 0 at some time for some term")
 
     def begin(self, progress: Progress) -> None:
         super().begin(progress)

@@ -41,7 +41,8 @@ def softadapt_weights(
     if normalized:
         total = slopes.abs().sum()
         slopes = slopes / total.masked_fill(total == 0, 1)
-    exponents = beta * slopes
+    largest = torch.finfo(slopes.dtype).max / 4  # so that they and their differences are finite
+    exponents = (beta * slopes).clamp(-largest, largest)
     if not weighted:
         return normalized_weights(exponents, present)
     sizes = newer.masked_fill(~(newer.isfinite() & present), 0).clamp(min=0)

@@ -278,7 +278,7 @@ class PreferringCombiner(GradientCombiner):
         shared: as in :class:`GradientCombiner`.
 
     Raises:
-        LossweaveError: preferences that do not fit the terms.
+        LossweaveError: preferences that do not fit the terms, are negative, or all 0.
     """
 
     def __init__(
@@ -294,6 +294,8 @@ class PreferringCombiner(GradientCombiner):
         super().bind(terms)
         if self.pref_vector is not None:
             self._preference = self.per_term(self.pref_vector, "pref_vector")
+            fine = min(self._preference) >= 0 and max(self._preference) > 0
+            self.require("pref_vector", self.pref_vector, fine, "not negative, and not all 0")
 
     def preferences(self, terms: Sequence[int]) -> Tensor | None:
         """The preferences of the given terms as a vector; None stands for equal ones."""

@@ -53,13 +53,15 @@ class STCH(Combiner):
     ) -> None:
         super().__init__()
         self.require("mu", mu, 0 < mu < math.inf, "positive and finite")
+        self.require("mu", mu, mu >= 1e-30, "at least 1e-30")
         self.mu, self.weights, self.reference = mu, weights, reference
 
     def bind(self, terms: Sequence[str]) -> None:
         super().bind(terms)
         weights = 1 / len(terms) if self.weights is None else self.weights
         shares = self.per_term(weights, "weights")
-        self.require("weights", self.weights, all(w >= 0 for w in shares), "not negative")
+        fine = min(shares) >= 0 and max(shares) > 0
+        self.require("weights", self.weights, fine, "not negative, and not all 0")
         self.constant("preference", shares)
         ideal = 0.0 if self.reference is None else self.reference
         self.constant("ideal", self.per_term(ideal, "reference"))

@@ -27,7 +27,7 @@ class Sum(Combiner):
             number for all; None means 1.
 
     Raises:
-        LossweaveError: weights for unknown terms, or not one per term.
+        LossweaveError: weights for unknown terms, not one per term, or none above 0.
 
     Example:
         >>> import torch
@@ -48,6 +48,8 @@ class Sum(Combiner):
     def bind(self, terms: Sequence[str]) -> None:
         super().bind(terms)
         self.factors = self.per_term(1.0 if self.weights is None else self.weights, "weights")
+        fine = any(factor > 0 for factor in self.factors)
+        self.require("weights", self.weights, fine, "above 0 for one term at least")
         self.constant("weight_vector", self.factors)
 
     @property
