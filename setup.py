@@ -57,7 +57,7 @@ DEMO = [
     "tqdm",
     "tensorboard",
 ]
-RUN_TESTS = ["pytest>=8", "pytest-xdist"]
+RUN_TESTS = ["pytest>=8.2", "pytest-xdist"]
 TEST = [*SOLVERS, *RUN_TESTS, "pytorch-lightning>=2.4", "ruff==0.17.*", "mypy==2.4.*"]
 
 

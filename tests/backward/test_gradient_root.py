@@ -33,9 +33,11 @@ def _leaves(count: int) -> list[Tensor]:
     return [torch.randn(3, generator=generator).requires_grad_() for _ in range(count)]
 
 
-def _root(terms: list[Tensor | None], leaves: list[Tensor], method: Fixed, **more: bool) -> Tensor:
+def _root(
+    terms: list[Tensor | None], leaves: list[Tensor], method: Fixed, others: Sequence[Tensor] = ()
+) -> Tensor:
     reachability = reachability_of(terms, [])
-    return gradient_root(torch.tensor(5.0), terms, reachability, leaves, method, **more)
+    return gradient_root(torch.tensor(5.0), terms, reachability, leaves, method, others)
 
 
 @pytest.mark.parametrize("private", ["plain", "weighted"])
@@ -70,7 +72,8 @@ def test_the_graph_goes_with_the_last_pass_unless_it_is_kept() -> None:
     for retain in (False, True):
         held = x.exp()
         terms: list[Tensor | None] = [held.sum(), (2 * held).sum()]
-        root = _root(terms, [x], Fixed(1.0, 1.0), retain=retain)
+        others = [(3 * held).sum()] if retain else []
+        root = _root(terms, [x], Fixed(1.0, 1.0), others)
         root.backward(retain_graph=True)
         last = terms[1]
         assert last is not None

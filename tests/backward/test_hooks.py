@@ -329,3 +329,42 @@ def test_a_hook_that_fails_leaves_the_others_where_they_were() -> None:
     x.sum().backward()
     assert len(hook.seen) == 1 and RemovableHandle.next_id >= 2
     torch.testing.assert_close(x.grad, torch.full((2,), 0.1))
+
+
+@pytest.mark.parametrize("private", ["plain", "weighted"])
+def test_with_a_loss_that_is_added_plainly(private: str) -> None:
+    """It shares some with both terms, some with one of them."""
+    grads = []
+    for hooked in (False, True):
+        torch.manual_seed(0)
+        base, tower, own = nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 1)
+        features = torch.tanh(base(torch.randn(5, 3)))
+        towered = torch.tanh(tower(features))
+        terms = [features.square().mean(), own(towered).mean()]
+        other = 3 * towered.square().mean()
+        hooks = [Watched(), Watched(), Watched()]
+        for tensor, hook in zip((features, towered, other), hooks, strict=True):
+            if hooked:
+                tensor.register_hook(hook)
+        found = reachability_of(terms, [])
+        method = Fixed(0.5, 4.0, private=private)
+        root = gradient_root(
+            torch.zeros(()), terms, found, found.leaves, method, others=[other]
+        )
+        (root + other).backward()
+        grads.append([p.grad for layer in (base, tower, own) for p in layer.parameters()])
+        assert [len(hook.seen) for hook in hooks] == 3 * [int(hooked)]
+    torch.testing.assert_close(*grads)
+
+
+def test_a_hook_that_is_put_on_too_late_is_refused() -> None:
+    x = torch.ones(2, requires_grad=True)
+    y = 3 * x
+    terms = [(2 * y).sum(), y.sum()]
+    root = gradient_root(torch.zeros(()), terms, reachability_of(terms, []), [x], Fixed(1.0, 1.0))
+    y.register_hook(Watched())
+    with pytest.raises(LossweaveError, match=r"after the losses .* had been combined"):
+        root.backward()
+    x.register_hook(hook := Watched(0.1))  # a leaf's is in time
+    _run([(2 * x).sum(), x.sum()], Fixed(1.0, 1.0))
+    assert len(hook.seen) == 1

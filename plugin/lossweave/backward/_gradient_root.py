@@ -18,7 +18,7 @@ def gradient_root(
     reachability: Reachability,
     parameters: Sequence[Tensor],
     method: Method,
-    retain: bool = False,
+    others: Sequence[Tensor] = (),
 ) -> Tensor:
     r"""A scalar whose backward combines the terms' gradients at a boundary.
 
@@ -34,10 +34,11 @@ def gradient_root(
     below the boundary is one ordinary backward. The terms' graph is released with the last pass
     through each side of the cut.
 
-    Hooks of the user's are called once, with what one backward of the combined scalar has there:
-    those on leaves and on the boundary's tensors by the backward that goes on from here, those on
-    tensors above by one more pass with the weights (before which the graph cannot be released).
-    The Gramian is of the gradients without them.
+    Hooks of the user's are called once, with what one backward of the combined scalar has there,
+    by the backward that goes on from here: from the leaves and the boundary's tensors, or, where
+    there are hooks on tensors above, once more from the terms with their weights (until when the
+    graph is kept). The Gramian is of the gradients without them. Not so for ``retain_grad`` of a
+    tensor above the boundary: it gathers all terms' gradients.
 
     With several ranks, rows of shared parameters are averaged over the ranks first; the
     Gramians of boundary tensors, which belong to a rank's own batch, are summed and divided
@@ -50,7 +51,7 @@ def gradient_root(
         reachability: what :func:`~lossweave.backward.reachability_of` found for them.
         parameters: the model's parameters, in an order that all ranks share.
         method: what makes weights of the Gramian.
-        retain: keep the terms' graph, which something else is going to run a backward through.
+        others: what else a backward is going to run through the terms' graph, which is kept then.
 
     Example:
         >>> from lossweave.backward import reachability_of
@@ -66,8 +67,9 @@ def gradient_root(
         >>> x.grad
         tensor([4., 4.])
     """
-    job = Job(list(terms), reachability, list(parameters), method, retain)
-    return _GradientRoot.apply(value, job, *job.tensors)
+    job = Job(list(terms), reachability, list(parameters), method, list(others))
+    through = (terms[k] for k in job.through)
+    return _GradientRoot.apply(value, job, *through, *job.tensors)
 
 
 class _GradientRoot(torch.autograd.Function):

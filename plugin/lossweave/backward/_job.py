@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from lossweave.backward._combined_pass import combined_pass
+from lossweave.backward._apart import Apart
 from lossweave.backward._hooks import Aside
 from lossweave.backward._passes import Pass, explained, run_pass
 from lossweave.backward._reach import Reachability
@@ -71,7 +71,7 @@ class Job:
         reachability: Reachability,
         parameters: list[Tensor],
         method: Method,
-        retain: bool,
+        others: Sequence[Tensor],
     ) -> None:
         self.roots = terms
         self.count = len(terms)
@@ -82,7 +82,11 @@ class Job:
         self.aside = Aside(reachability.leaves, [point.alias_node for point in self.points])
         self.parameters = parameters
         self.method = method
-        self.retain = retain
+        self.retain = bool(others)
+        self.others = others
+        # The terms that a backward goes on from, where hooks may be on what they are computed from.
+        through = not method.elementwise and self.aside.possible()
+        self.through = [k for k, root in enumerate(terms) if through and root is not None]
         self.ranks = distributed.world_size()
         self.rows: list[dict[int, Tensor]] = [{} for _ in self.tensors]
         self.results: list[Tensor | None] = [None] * len(self.tensors)
@@ -90,13 +94,19 @@ class Job:
     def run(self, scale: Tensor) -> list[Tensor | None]:
         """The combined gradient of every tensor, times ``scale``."""
         hooked = self._differentiate(scale)
-        shared, share = self._agree(scale.device)
+        shared, share, anywhere = self._agree(scale.device, hooked)
+        here = [i for i in shared if i >= 0]
+        unaveraged = {i: dict(self.rows[i]) for i in here} if anywhere else {}
         limit = -1 if self.method.elementwise else _SMALL[scale.device.type == "cpu"]
         own = self._gathered(range(len(self.points)), limit)
         common = self._averaged(shared) if self.ranks > 1 else self._gathered(shared, limit)
         weights = self.method.weights_of(self._gramian(own, common, scale))
         if hooked:
-            return self._hand_on(scale, weights, [i for i in shared if i >= 0])
+            return self._hand_down(scale, weights, here)
+        if unaveraged:  # as on the ranks where hooks are called, whose gradients are their own
+            for i, rows in unaveraged.items():
+                self.rows[i] = rows
+            common, share = self._gathered(here, limit), {}
         if self.method.elementwise:
             self._mix([*own, *common], share)
         else:
@@ -107,25 +117,24 @@ class Job:
         else:
             for (i,), rows in left:
                 [self.results[i]] = rows.values()
-        return self.results
+        return [*(None for _ in self.through), *self.results]
 
     def _differentiate(self, scale: Tensor) -> bool:
         """Take the rows; whether hooks on tensors above are still to be called."""
-        keep = self.retain or self.aside.possible()
+        keep = self.retain or bool(self.through) or self.aside.possible()
         self._take(self.reachability.passes, scale, keep, self.aside.taken)
         hooked = bool(self.aside.between)
-        if hooked and not keep:
+        if hooked and not (self.through or (keep and self.method.elementwise)):
             raise LossweaveError(
-                "a hook is on a tensor that an earlier iteration made; combine losses in the "
-                "iteration that computes them"
+                "a hook was put on a tensor after the losses that are computed from it had been "
+                "combined, or in an earlier iteration; put it on before"
             )
         if hooked and self.method.elementwise:
             if self.aside.shared:
                 raise LossweaveError(
-                    f"{type(self.method).__name__} combines gradients element by element, so a "
-                    "hook on a tensor between several terms and the boundary has no one gradient "
-                    "to see; put it on a parameter or on a tensor of the boundary, or choose "
-                    "boundary='features'"
+                    "gradients are combined element by element, so a hook on a tensor between "
+                    "several terms and the boundary has no one gradient to see; put it on a "
+                    "parameter or on a tensor of the boundary, or choose boundary='features'"
                 )
             self.rows = [{} for _ in self.tensors]  # of each term's own, as its hooks make them
             passes = [Pass(k, True, [], [], i, True) for k, i in enumerate(self.reachability.terms)]
@@ -158,30 +167,50 @@ class Job:
                 self.rows[i][one.term] = grad.to_dense() if grad.is_sparse else grad
             del one, root
 
-    def _hand_on(
+    def _hand_down(
         self, scale: Tensor, weights: Sequence[float], shared: Sequence[int]
     ) -> list[Tensor | None]:
-        """The combined gradient of every tensor as one backward has it, hooks called."""
-        plain = [] if self.method.private == "weighted" else [k for rows in self.rows for k in rows]
-        alike = [*self.places[: len(self.points)], *(self.places[i] for i in shared)]
-        roots, self.roots = self.roots, []
-        with self.aside.ends_taken(), explained(bool(self.points), again=True):
-            return combined_pass(roots, weights, plain, alike, self.places, scale, self.retain)
+        """The terms' own gradients, with which one ordinary backward goes on, hooks called."""
+        private = (
+            []
+            if self.method.private == "weighted"
+            else [(i, k, row) for i, rows in enumerate(self.rows) for k, row in rows.items()]
+        )
+        met = [*self.places[: len(self.points)], *(self.places[i] for i in shared)]
+        apart = Apart(self.roots, self.others, met)
+        plain = {k for _, k, _ in private}
+        down: list[Tensor | None] = []
+        for k in self.through:
+            root, weight = self.roots[k], weights[k]
+            assert root is not None
+            if k in plain and apart.starts(root):
+                apart.weigh(k, weight)
+                weight = 1.0
+            down.append((weight * scale).to(root.dtype))
+        for i, k, row in private:
+            if not apart.has(self.places[i]):  # where others reach it, the term came weighted
+                self.results[i] = (1 - weights[k]) * row
+        self.roots = []
+        return [*down, *self.results]
 
-    def _agree(self, device: torch.device) -> tuple[list[int], dict[int, float]]:
+    def _agree(
+        self, device: torch.device, hooked: bool
+    ) -> tuple[list[int], dict[int, float], bool]:
         """Which leaves are shared, on all ranks alike.
 
         Returns:
             The positions, in the same order on every rank, of the leaves that two or more terms
             reach, on whatever ranks; and the factors of leaves that not every rank reaches, whose
             average over the ranks DDP is going to take as if it were 0 there. Negative positions
-            stand for parameters that this rank does not reach.
+            stand for parameters that this rank does not reach. And whether hooks are called on
+            another rank, but not on this one.
         """
         edge = len(self.points)
         if self.ranks == 1:
-            return [i for i in range(edge, len(self.rows)) if len(self.rows[i]) > 1], {}
+            return [i for i in range(edge, len(self.rows)) if len(self.rows[i]) > 1], {}, False
         place = {id(leaf): edge + i for i, leaf in enumerate(self.reachability.leaves)}
-        flags = torch.zeros(self.count + 1, len(self.parameters))
+        flags = torch.zeros(self.count + 2, len(self.parameters))
+        flags[-2] = hooked
         for p, parameter in enumerate(self.parameters):
             if id(parameter) in place:
                 flags[-1, p] = 1
@@ -194,7 +223,7 @@ class Job:
                 i = place.get(id(parameter), -1 - p)
                 shared.append(i)
                 share[i] = self.ranks / max(found[-1][p], 1.0)
-        return shared, share
+        return shared, share, not hooked and any(found[-2])
 
     @contextmanager
     def retained(self) -> Iterator[None]:

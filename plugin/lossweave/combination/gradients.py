@@ -81,7 +81,7 @@ class Gradients:
             value = value.detach().requires_grad_()  # a backward runs, and trains nothing
         kept, applied = None, Applied(self._applied if combiner.computes else None)
         if combiner.computes:
-            root, unrelated = self._computed(terms, value, model, bool(extras), applied)
+            root, unrelated = self._computed(terms, value, extras, model, applied)
             self._warn_of_unrelated(unrelated, log)
         else:
             self.boundary.take([])
@@ -98,8 +98,8 @@ class Gradients:
         self,
         terms: Sequence[Tensor | None],
         value: Tensor,
+        extras: Sequence[Tensor],
         model: nn.Module | None,
-        retain: bool,
         applied: Applied,
     ) -> tuple[Tensor, list[tuple[int, int]]]:
         combiner = self.combiner
@@ -114,7 +114,7 @@ class Gradients:
             parameters = [p for p in model.parameters() if p.requires_grad]
         method = _Noted(combiner, partial(self._note, applied))
         unrelated = reachability.unrelated()
-        return gradient_root(value, terms, reachability, parameters, method, retain), unrelated
+        return gradient_root(value, terms, reachability, parameters, method, extras), unrelated
 
     def _note(self, applied: Applied, weights: list[float]) -> None:
         applied.weights = self._applied = weights

@@ -4,8 +4,9 @@ from functools import cache
 from typing import Any
 
 import torch
+from torch.torch_version import TorchVersion
 
-__all__ = ["edge_of", "takes_edges"]
+__all__ = ["edge_of", "takes_edges", "torchjd_line"]
 
 
 @cache
@@ -30,3 +31,15 @@ def edge_of(node: Any, output: int) -> Any:
     from torch.autograd.graph import GradientEdge
 
     return GradientEdge(node, output)
+
+
+def torchjd_line(extra: str = "") -> str:
+    """What to type for TorchJD, which declares torch >= 2.3 and computes on older ones.
+
+    Args:
+        extra: TorchJD's own, in brackets, for its solvers.
+    """
+    if TorchVersion(torch.__version__) >= "2.3":
+        return f"pip install 'torchjd{extra}==0.18.*'"
+    solvers = "pip install 'lossweave[solvers-classic]' && " if extra else ""
+    return f"{solvers}pip install --no-deps 'torchjd==0.18.*'"

@@ -14,6 +14,7 @@ from typing_extensions import Unpack
 from lossweave.combiners.base import Combined, Combiner
 from lossweave.errors import LossweaveError
 from lossweave.utils.fields import between
+from lossweave.utils.torch_compat import torchjd_line
 
 __all__ = [
     "ConeProjection",
@@ -363,7 +364,7 @@ def torchjd_part(who: str, name: str, needs: Mapping[str, str] | None = None) ->
     if missing:
         extra = f"[{next(iter(needs.values()))}]" if needs else ""
         raise LossweaveError(
-            f"{who} needs {', '.join(missing)}; type: pip install 'torchjd{extra}==0.18.*'"
+            f"{who} needs {', '.join(missing)}; type: {torchjd_line(extra)}"
         )
     module, _, attribute = name.rpartition(":")
     return getattr(importlib.import_module(module or "torchjd.aggregation"), attribute)

@@ -1,0 +1,30 @@
+"""Hooks of a user's under DDP: once a step on each rank, whatever the other rank's are."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from helpers.gradient_cases import WORLD
+from helpers.hooks_under_ddp import CASES, HALVED, work
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[Any, Any]]:
+    folder = tmp_path_factory.mktemp("ranks")
+    mp.spawn(work, args=(str(folder),), nprocs=WORLD, join=True)
+    return [torch.load(Path(folder) / f"rank{r}.pt", weights_only=False) for r in range(WORLD)]
+
+
+@pytest.mark.parametrize(("case", "boundary"), CASES)
+def test_they_are_called_once_and_the_ranks_agree(case: str, boundary: str, ranks: Any) -> None:
+    for rank, records in enumerate(ranks):
+        plain, hooked = records[case, boundary]
+        more = {"features": 1} if rank == WORLD - 1 else {}
+        assert hooked["calls"] == {"leaf": 1, "trunk": 1, **more}
+        for name, grad in plain["grads"].items():
+            expected = 0.5 * grad if name == HALVED else grad
+            torch.testing.assert_close(hooked["grads"][name], expected)
+    for name, grad in ranks[0][case, boundary][1]["grads"].items():
+        assert torch.equal(grad, ranks[1][case, boundary][1]["grads"][name])
