@@ -1,6 +1,7 @@
 """lossweave: replace the fixed sum of a detector's losses by a combiner of your choice."""
 
 from lossweave.combination import LossCombination, build_combination
+from lossweave.combination.penalty import ParameterPenalty
 from lossweave.combination.terms import TermMap
 from lossweave.combiners import (
     Combiner,
@@ -16,6 +17,7 @@ __all__ = [
     "GradientCombiner",
     "LossCombination",
     "LossweaveError",
+    "ParameterPenalty",
     "TermMap",
     "__version__",
     "build_combination",

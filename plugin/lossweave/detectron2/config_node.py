@@ -26,6 +26,7 @@ def add_lossweave_config(cfg: CfgNode) -> CfgNode:
     ``TERM_PATTERNS``     a node from the names of own terms to patterns, in place of TERMS
     ``EXTRA``             'add' or 'error', for losses that belong to no term
     ``ON_NONFINITE``      'raise' or 'skip'
+    ``PENALTY``           a list of penalties' arguments: ``[{kind: l2, weight: 1e-4}]``
     ``NUMBERED_DRAWS``    whether lossweave's tools number the draws (see
                           :func:`lossweave.detectron2.build_numbered_train_loader`)
     ``HELD_OUT``          names of data sets that are not trained on, for AutoLoss
@@ -52,6 +53,7 @@ def add_lossweave_config(cfg: CfgNode) -> CfgNode:
     node.TERM_PATTERNS = CfgNode(new_allowed=True)  # yacs lets no key be a name or a node
     node.EXTRA = "add"
     node.ON_NONFINITE = "raise"
+    node.PENALTY = ()
     node.NUMBERED_DRAWS = False
     node.HELD_OUT = ()
     node.HELD_OUT_BATCHES = 1
@@ -81,6 +83,7 @@ def combination_options(cfg: CfgNode) -> tuple[str, dict[str, Any]]:
         "terms": _plain(node.TERM_PATTERNS) or node.TERMS,
         "extra": node.EXTRA,
         "on_nonfinite": node.ON_NONFINITE,
+        "penalty": _plain(node.PENALTY),
     }
 
 

@@ -18,6 +18,7 @@ from lossweave.backward import weighted_root
 from lossweave.combination import LossCombination, build_combination
 from lossweave.combination.log import entry_means
 from lossweave.combination.nonfinite import ADVICE, described
+from lossweave.combination.penalty import ParameterPenalty, penalized, read_penalties
 from lossweave.combination.step import StepResult
 from lossweave.errors import LossweaveError, NonFiniteLossError
 from lossweave.progress import Progress
@@ -50,6 +51,8 @@ class CombinedLossMixin:
     """
 
     loss_combination: LossCombination
+    #: What is added to the detector's losses while training.
+    loss_penalties: tuple[ParameterPenalty, ...] = ()
     training: bool
 
     def forward(self, batched_inputs: Any, *args: Any, **kwargs: Any) -> Any:
@@ -66,6 +69,9 @@ class CombinedLossMixin:
         alone = _follow_storage(combination)
         with _caught(self):
             losses = base(batched_inputs, *args, **kwargs)
+        if self.loss_penalties:
+            model: Any = self
+            losses = penalized(losses, self.loss_penalties, model)
         plain = combination.is_plain_sum and not combination.skips
         total = sum(losses.values()) if plain else None
         again = None
@@ -211,6 +217,7 @@ def combine_losses(
     terms: Any = "task",
     extra: str = "add",
     on_nonfinite: str = "raise",
+    penalty: Any = None,
 ) -> nn.Module:
     """Make the training losses of a detector be combined by ``combiner``. In place.
 
@@ -224,6 +231,9 @@ def combine_losses(
             :func:`lossweave.combination.build_combination`.
         extra: 'add' or 'error', for losses that belong to no term.
         on_nonfinite: 'raise' or 'skip'; see :class:`lossweave.combination.LossCombination`.
+
+        penalty: arguments of a :class:`lossweave.ParameterPenalty`, or a list of them: one more
+            loss each.
 
     Returns:
         The model itself.
@@ -247,6 +257,7 @@ def combine_losses(
         raise LossweaveError(f"combine_losses takes a model, but got {type(model).__name__}")
     base: Any = type(model)
     made = combined_class(base)
+    penalties = read_penalties(_plain(penalty))
     generator = getattr(model, "proposal_generator", None)
     combination = build_combination(
         _plain(combiner),
@@ -260,8 +271,11 @@ def combine_losses(
     boundary = combination.boundary
     if boundary is not None and boundary.needs_features and not hasattr(model, "backbone"):
         raise LossweaveError(f"{type(model).__name__} has no backbone; use boundary='parameters'")
+    for one in penalties:
+        one.check(model)
     model.__class__ = made
     model.loss_combination = combination
+    model.loss_penalties = penalties  # type: ignore[assignment]
     return model
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lossweave.backward import Boundary
 from lossweave.combination import LossCombination, build_combination
+from lossweave.combination.penalty import ParameterPenalty, penalized, read_penalties
 from lossweave.combiners import GradientCombiner, build_combiner
 from lossweave.errors import LossweaveError
 from lossweave.mmdet.models.ssd_head import SSDHead
@@ -39,6 +40,8 @@ class CombinedLossMixin:
     """
 
     loss_combination: LossCombination
+    #: What is added to the detector's losses while training.
+    loss_penalties: tuple[ParameterPenalty, ...] = ()
 
     def parse_losses(self, losses: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         """The combined scalar, and what is logged: the stock entries with the combined ``loss``.
@@ -48,6 +51,9 @@ class CombinedLossMixin:
         parse: Any = super().parse_losses  # type: ignore[misc]
         if not torch.is_grad_enabled():
             return parse(losses)
+        if self.loss_penalties:
+            model: Any = self
+            losses = penalized(losses, self.loss_penalties, model)
         total, log_vars = parse(losses)
         root = self.loss_combination(
             {name: value for name, value in losses.items() if "loss" in name}, total, self
@@ -106,6 +112,9 @@ def _reduce_class(made: type) -> tuple[Any, ...]:
 copyreg.pickle(_CombinedMeta, _reduce_class)  # type: ignore[arg-type]
 
 
+MODELS.register_module(module=ParameterPenalty)
+
+
 @MODELS.register_module()
 def CombinedLossDetector(
     base_detector: str | type,
@@ -113,6 +122,7 @@ def CombinedLossDetector(
     terms: Any = "task",
     extra: str = "add",
     on_nonfinite: str = "raise",
+    penalty: Any = None,
     **kwargs: Any,
 ) -> Any:
     """Build a detector whose training losses are combined by ``combiner``.
@@ -127,6 +137,8 @@ def CombinedLossDetector(
             :func:`lossweave.combination.build_combination`.
         extra: 'add' or 'error', for losses that belong to no term.
         on_nonfinite: 'raise' or 'skip'; see :class:`lossweave.combination.LossCombination`.
+        penalty: ``dict(type='lossweave.ParameterPenalty', ...)``, or a list of them: one more
+            loss each; see :class:`lossweave.ParameterPenalty`.
         kwargs: the base detector's own arguments.
 
     Raises:
@@ -146,6 +158,7 @@ def CombinedLossDetector(
     where = f"to the config: {HOOK_LINE}"
     options: dict[str, Any] = dict(extra=extra, on_nonfinite=on_nonfinite, hook_line=where)
     combiner = build_combiner(combiner)  # what is wrong with it ends here
+    penalties = read_penalties(penalty)
     catches = isinstance(combiner, GradientCombiner) and Boundary(combiner.boundary).needs_forward
     made = combined_class(base, True) if catches else combined_class(base)
     detector = made(**_able_to_predict(kwargs))
@@ -160,6 +173,9 @@ def CombinedLossDetector(
         )
     combination.log = partial(print_log, logger="current")
     detector.loss_combination = combination
+    detector.loss_penalties = penalties
+    for one in penalties:
+        one.check(detector)
     return detector
 
 

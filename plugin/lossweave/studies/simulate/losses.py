@@ -73,6 +73,10 @@ class Trainer:
         }
         self.combination(entries).backward()
         grad = self.theta.grad
+        combiner = self.combination.combiner
+        if combiner.reads_grad_norm and grad is not None:
+            combiner.grad_norm(grad.norm())
+        self.combination.end_iteration()
         return [0.0, 0.0] if grad is None else grad.tolist()
 
 
