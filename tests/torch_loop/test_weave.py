@@ -3,6 +3,8 @@
 import copy
 import io
 import pickle
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -282,6 +284,7 @@ def test_a_forward_that_fails_is_not_watched_for_ever() -> None:
     ("arguments", "message"),
     [
         ({"model": "net"}, "Weave takes a model, but got str"),
+        ({"optimizer": "sgd"}, "optimizer=str should be one of torch's optimizers"),
         ({"combiner": "Summ"}, "Summ"),
         ({"terms": "tasks"}, "terms='tasks' should be 'task'"),
         ({"max_updates": 0}, "max_updates=0 should be a whole number above 0"),
@@ -315,3 +318,15 @@ def test_what_is_no_dictionary_of_losses(losses: Any) -> None:
 def test_no_losses_at_all() -> None:
     with pytest.raises(LossweaveError, match="loss"):
         Weave(TwoHeads(), "Max")({})
+
+
+def test_the_ten_lines_of_the_documentation() -> None:
+    page = Path(__file__).parents[2] / "docs" / "torch_loop.md"
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    (lines,) = [block for block in blocks if block.startswith("trunk, cls, box")]
+    assert len(lines.splitlines()) <= 10
+    batch = torch.randn(4, 8), torch.tensor([0, 1, 2, 0]), torch.rand(4, 4)
+    names = {"torch": torch, "nn": nn, "F": nn.functional, "Weave": Weave, "loader": [batch] * 3}
+    exec(lines, names)
+    assert names["weave"].updates == 3
+    assert names["weave"].combination.names == ("cls", "box")

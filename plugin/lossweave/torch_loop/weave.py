@@ -94,6 +94,10 @@ class Weave(nn.Module):
         super().__init__()
         if not isinstance(model, nn.Module):
             raise LossweaveError(f"Weave takes a model, but got {type(model).__name__}")
+        if optimizer is not None and not isinstance(optimizer, torch.optim.Optimizer):
+            raise LossweaveError(
+                f"Weave: optimizer={type(optimizer).__name__} should be one of torch's optimizers"
+            )
         for name, count in (("max_updates", max_updates), ("updates_per_epoch", updates_per_epoch)):
             if count is not None and (not isinstance(count, int) or count < 1):
                 raise LossweaveError(f"Weave: {name}={count!r} should be a whole number above 0")
