@@ -29,6 +29,7 @@ def train_explained(hook: CombinerHook, train: Callable[[], Any]) -> None:
 
     Raises:
         NonFiniteLossError: a loss was not finite.
+        KeyboardInterrupt: somebody asked to stop, whatever failed after that.
         LossweaveError: the first iteration failed, so something was asked for wrongly.
     """
     try:
@@ -36,9 +37,20 @@ def train_explained(hook: CombinerHook, train: Callable[[], Any]) -> None:
     except LossweaveError:
         raise
     except Exception as error:
+        if _while_stopping(error):
+            # The stock writers fail where they write twice in one of the first iterations.
+            raise KeyboardInterrupt from error
         if isinstance(error, FloatingPointError) and (what := hook.failure()):
             raise NonFiniteLossError(what) from error
         trainer = getattr(hook, "trainer", None)
         if trainer is not None and trainer.iter > trainer.start_iter:
             raise
         raise LossweaveError(one_line(error)) from error
+
+
+def _while_stopping(error: BaseException) -> bool:
+    """Whether an exception came up while a request to stop was being answered."""
+    here: BaseException | None = error
+    while here is not None and not isinstance(here, KeyboardInterrupt):
+        here = here.__context__
+    return here is not None

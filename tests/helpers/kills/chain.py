@@ -11,6 +11,7 @@ import torch
 
 from helpers.kills.children import Server
 from helpers.kills.traps import Trap
+from lossweave.errors import EXIT_INTERRUPTED
 from lossweave.staged import TrainingRecord
 
 __all__ = ["Chain", "assert_same_end"]
@@ -59,7 +60,8 @@ class Chain:
         folder = self._folder / name / "run"
         for number, trap in enumerate(traps):
             status = self._train(folder, trap, resume=number > 0)
-            assert status == -signal.SIGKILL, f"{trap.name}: ended with {status}\n{self._tail()}"
+            right = -signal.SIGKILL if trap.number == signal.SIGKILL else EXIT_INTERRUPTED
+            assert status == right, f"{trap.name}: ended with {status}\n{self._tail()}"
             tell(f"killed: {trap.name}")
             if trap.then == "truncate":
                 _truncate_newest(folder)

@@ -101,8 +101,10 @@ def _train(asked: dict[str, Any]) -> None:
             arm(Trap(**asked["trap"]))
         from lossweave.cli import main
 
-        main.train(asked["arguments"])
+        main.run(lambda: main.train(asked["arguments"]))
         status = 0
+    except SystemExit as end:
+        status = int(end.code or 0)
     except BaseException:
         traceback.print_exc()
     finally:

@@ -1,8 +1,11 @@
 """The named moments of every kind of training, in the order in which a training comes to them."""
 
+import signal
+from dataclasses import replace
+
 from helpers.kills.traps import Trap, at_call, at_file, in_iteration
 
-__all__ = ["KINDS", "moments", "some"]
+__all__ = ["KINDS", "moments", "signals", "some"]
 
 #: Kinds of training: MMDetection's and Detectron2's four steps, and plain ones.
 KINDS = ("mmdet/staged", "detectron2/staged", "mmdet/plain", "detectron2/plain", "detectron2/yaml")
@@ -18,6 +21,22 @@ def moments(kind: str) -> list[Trap]:
 def some(kind: str) -> list[Trap]:
     """One of each sort, for the suite."""
     return [trap for trap in moments(kind) if trap.name in _SOME]
+
+
+def signals(kind: str) -> list[Trap]:
+    """Requests to stop, in the moments of a staged training: in stages and outside of them."""
+    host = kind.split("/")[0]
+    adapter, propose = _ADAPTER.format(host), f"lossweave.{host}.staged.proposals:propose"
+    asked = [
+        (in_iteration("rpn1", 2), signal.SIGTERM),
+        (in_iteration("rpn1", 4, "in the last iteration of rpn1"), signal.SIGINT),
+        (at_call(propose, 2, "in the proposal pass of rpn1"), signal.SIGHUP),
+        (at_call(f"{adapter}.fit", 1, "before rcnn1 is trained"), signal.SIGINT),
+        (at_call(_EVALUATION[host], 1, "in the evaluation of rcnn1"), signal.SIGTERM),
+        (at_file("rpn2/final.pth", "after"), signal.SIGTERM),
+        (at_call(_EVALUATION[host], 2, "in the last evaluation"), signal.SIGHUP),
+    ]
+    return [replace(trap, number=number) for trap, number in asked]
 
 
 #: The file of the checkpoint after a stage's nth iteration.

@@ -1,7 +1,8 @@
 """Where a process is killed: at a file, in a call, or in an iteration of a training.
 
 A trap is plain data, so that it can be sent to the process that it is for. It is set there by
-wrapping a public function, and kills with SIGKILL: nothing is caught, closed or flushed.
+wrapping a public function, and kills with SIGKILL: nothing is caught, closed or flushed. Or
+another signal is sent, which asks to stop.
 """
 
 import importlib
@@ -29,6 +30,7 @@ class Trap:
         nth: which time, from 1; of an iteration its number.
         then: what is done to the folder after the kill: 'truncate' cuts the newest checkpoint,
             'empty note' the note of the last one; '' is nothing.
+        number: of the signal.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Trap:
     when: Literal["before", "half", "after"] = "before"
     nth: int = 1
     then: str = ""
+    number: int = signal.SIGKILL
 
 
 def at_file(where: str, when: Any = "before", nth: int = 1, name: str = "", then: str = "") -> Trap:
@@ -57,11 +60,16 @@ def in_iteration(folder: str, number: int, name: str = "", then: str = "") -> Tr
 
 def arm(trap: Trap) -> None:
     """Set the trap in this process."""
+    global _number
+    _number = trap.number
     {"file": _file, "call": _call, "iteration": _iteration}[trap.kind](trap)
 
 
+_number: int = signal.SIGKILL
+
+
 def _die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), _number)
 
 
 def _counted(nth: int) -> Callable[[], bool]:
