@@ -56,7 +56,7 @@ class Loop:
     def __init__(self, combiner: Any, with_optimizer: bool = False, **options: Any) -> None:
         self.model = TwoHeads()
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.005, momentum=0.9)
-        optimizer = self.optimizer if with_optimizer else None
+        optimizer = self.optimizer if with_optimizer else ()
         self.weave = Weave(
             self.model, combiner, optimizer=optimizer, updates_per_epoch=2, max_updates=8,
             **{"terms": TERMS, **options},

@@ -156,6 +156,9 @@ def test_what_is_resumed_ends_bit_identical(name: str) -> None:
             torch.testing.assert_close(ours[key], value, rtol=0, atol=0, equal_nan=True)
 
 
+@pytest.mark.skipif(
+    not hasattr(torch.amp, "GradScaler"), reason="torch scales losses on the CPU from 2.3 on"
+)
 @pytest.mark.parametrize("name", ["Sum", "UncertaintyWeighting", "PCGrad"])
 def test_a_loss_scaler_scales_the_gradients_and_nothing_else(name: str) -> None:
     plain, scaled = Loop(name), Loop(name)
@@ -192,6 +195,23 @@ def test_an_update_that_is_not_finite_is_left_out() -> None:
     assert not Loop("Max").weave.skipping
     loop.update(2)
     assert not loop.weave.skipping
+
+
+def test_several_optimizers_leave_the_same_updates_out() -> None:
+    model = TwoHeads()
+    parts = [model.backbone.parameters(), [*model.cls.parameters(), *model.box.parameters()]]
+    optimizers = [torch.optim.SGD(part, lr=0.1, momentum=0.9) for part in parts]
+    weave = Weave(model, "Max", TERMS, optimizer=optimizers, on_nonfinite="skip")
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    for scale in (float("inf"), 1.0):
+        losses = {name: loss * scale for name, loss in model(batch_of(0)).items()}
+        weave(losses).backward()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        weave.step()
+        moved = [k for k, value in model.state_dict().items() if not torch.equal(value, before[k])]
+        assert bool(moved) is (scale == 1.0)
 
 
 def test_terms_take_turns() -> None:
@@ -284,7 +304,7 @@ def test_a_forward_that_fails_is_not_watched_for_ever() -> None:
     ("arguments", "message"),
     [
         ({"model": "net"}, "Weave takes a model, but got str"),
-        ({"optimizer": "sgd"}, "optimizer=str should be one of torch's optimizers"),
+        ({"optimizer": "sgd"}, "optimizer='sgd' should be torch's, or several"),
         ({"combiner": "Summ"}, "Summ"),
         ({"terms": "tasks"}, "terms='tasks' should be 'task'"),
         ({"max_updates": 0}, "max_updates=0 should be a whole number above 0"),

@@ -1,6 +1,6 @@
 """Combine the losses of any training loop."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
@@ -43,9 +43,9 @@ class Weave(nn.Module):
         terms: which losses make up which term: 'auto' ('task', or 'loss' where that fits
             nothing), 'task', 'head', 'loss', 'layer', 'level' or a dict of patterns; see
             :func:`lossweave.combination.build_combination`.
-        optimizer: the optimizer that trains the model. Needed by what acts on the gradients
-            before its step: taking turns, ``on_nonfinite='skip'``, methods that read the norm of
-            the gradient.
+        optimizer: the optimizer that trains the model, or several. Needed by what acts on the
+            gradients before the step: taking turns, ``on_nonfinite='skip'``, methods that read
+            the norm of the gradient.
         extra: 'add' or 'error', for losses that belong to no term.
         on_nonfinite: 'raise' or 'skip', for what is not finite. 'raise' looks at the terms in
             :meth:`logged`, so that nothing waits for them elsewhere.
@@ -84,7 +84,7 @@ class Weave(nn.Module):
         model: nn.Module,
         combiner: Any = "Sum",
         terms: Any = "auto",
-        optimizer: torch.optim.Optimizer | None = None,
+        optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer] = (),
         extra: str = "add",
         on_nonfinite: str = "raise",
         max_updates: int | None = None,
@@ -94,10 +94,9 @@ class Weave(nn.Module):
         super().__init__()
         if not isinstance(model, nn.Module):
             raise LossweaveError(f"Weave takes a model, but got {type(model).__name__}")
-        if optimizer is not None and not isinstance(optimizer, torch.optim.Optimizer):
-            raise LossweaveError(
-                f"Weave: optimizer={type(optimizer).__name__} should be one of torch's optimizers"
-            )
+        optimizers = (optimizer,) if isinstance(optimizer, torch.optim.Optimizer) else optimizer
+        if not all(isinstance(one, torch.optim.Optimizer) for one in optimizers):
+            raise LossweaveError(f"Weave: optimizer={optimizer!r} should be torch's, or several")
         for name, count in (("max_updates", max_updates), ("updates_per_epoch", updates_per_epoch)):
             if count is not None and (not isinstance(count, int) or count < 1):
                 raise LossweaveError(f"Weave: {name}={count!r} should be a whole number above 0")
@@ -115,12 +114,12 @@ class Weave(nn.Module):
         self.updates = 0
         # In tuples, so that the model and the optimizer are no part of this module's state.
         self._model = (bare,)
-        self._optimizer = () if optimizer is None else (optimizer,)
+        self._optimizers = tuple(optimizers)
         boundary = self.combination.boundary
         if boundary is not None and boundary.needs_forward:
             Watch(bare, boundary)
         self._hook = HostHook()
-        self._hook.begin(self, self._optimizer)
+        self._hook.begin(self, self._optimizers)
         self._hook.model = bare
         self._begin()
 
@@ -196,7 +195,7 @@ class Weave(nn.Module):
             max_iterations=self.max_updates,
             iterations_per_epoch=self.updates_per_epoch,
         )
-        self.combination.set_progress(progress, hooked=bool(self._optimizer))
+        self.combination.set_progress(progress, hooked=bool(self._optimizers))
 
     # ---------------------------------------------------------------------- resumption
 
