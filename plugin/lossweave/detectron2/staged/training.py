@@ -37,6 +37,7 @@ from lossweave.detectron2.staged.network import MODULES, check_detector, rpn_set
 from lossweave.detectron2.staged.proposals import entries_of, ground_truth_of, proposal_pass
 from lossweave.errors import LossweaveError, NonFiniteLossError, one_line
 from lossweave.host.checkpoints import newest_whole
+from lossweave.host.unpickling import refuse_calls
 from lossweave.staged.adapter import Adapter, State, Targets
 from lossweave.staged.proposal_file import ProposalFile
 from lossweave.staged.record import StageRecord, TrainingRecord
@@ -133,6 +134,8 @@ class StagedAdapter(Adapter):
             record, cfg.dataloader.train.total_batch_size, int(cfg.train.log_period)
         )
         begun = newest_whole(start.parent, self.log)
+        if begun is not None:
+            refuse_calls(begun)
         try:
             trainer = train_lazy(
                 cfg,

@@ -27,6 +27,7 @@ from mmengine.runner import Runner, load_checkpoint, set_random_seed
 
 from lossweave.errors import LossweaveError
 from lossweave.host.checkpoints import newest_whole
+from lossweave.host.unpickling import refuse_calls
 from lossweave.mmdet.staged.checks import check_data, check_losses
 from lossweave.mmdet.staged.configs import (
     deciding_of,
@@ -116,6 +117,8 @@ class StagedAdapter(Adapter):
     ) -> tuple[State, dict[str, Any]]:
         cfg = stage_config(self.cfg, stage, proposals, seed)
         begun = newest_whole(cfg.work_dir, self.log)
+        if begun is not None:
+            refuse_calls(begun)
         cfg.resume, cfg.load_from = begun is not None, str(begun or start)
         runner = Runner.from_cfg(cfg)
         hook = StageRecordHook(record)
