@@ -18,7 +18,7 @@ CLASSIC_PYTHON ?= $(shell for p in python3.11 python3.10 python3; do \
 	$$p -c 'import sys, venv; sys.exit(not (3, 10) <= sys.version_info < (3, 12))' 2>/dev/null \
 	&& echo $$p && break; done)
 
-.PHONY: help env demo compare alternating turns short-runs results simulate test lint docs zoo bench kills clean
+.PHONY: help env demo compare alternating turns short-runs results simulate test lint docs zoo bench kills fuzz clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -91,6 +91,9 @@ results: env  ## every report and plot of docs/results, made from its ledger
 
 zoo: env  ## every config of MMDetection's zoo with combiners, beside the stock step (hours; resumable)
 	$(PY) tools/zoo.py --work-dir docs/results/zoo
+
+fuzz: env  ## 800 mutations of configs and command lines: each trains, or ends in one line (10 minutes)
+	cd tests && ../$(PY) -m helpers.fuzz.run --count 800
 
 bench: env  ## the cost of every combiner beside the stock training step
 	$(PY) tools/benchmark.py

@@ -18,7 +18,12 @@ from pathlib import Path, PurePosixPath
 SOURCE = "pb1-detectron2==0.6"
 # pip 26.3 reads the source's metadata and refuses the address of an optional dependency in it,
 # even with --no-deps, which would never fetch it.
-PIP = "pip<26.3"
+PIP = "pip==26.2.1"
+#: What is downloaded is installed and run, so it is these files or none.
+SHA256 = {
+    SOURCE: "5d2e9e51e523ec72f6a31cca04b0a515492e9514b773a3d134cedc0677170b29",
+    PIP: "71138adf1f4ca900cdb7d289c21b7494329f2332b6d85f0e1c42108c0384ed3e",
+}
 
 _DESCRIPTION = f"""\
 Makes detectron2 0.6 importable in this Python environment, for training and testing RetinaNet and
@@ -121,8 +126,10 @@ def files_of(source: Path) -> Iterator[tuple[str, bytes]]:
             path = str(PurePosixPath(*PurePosixPath(member.name).parts[1:]))
             for folder, package in _PROJECTS.items():
                 path = path.replace(folder, package, 1) if path.startswith(folder) else path
-            file = archive.extractfile(member)
-            if file is None or not path.startswith("detectron2/"):
+            if not path.startswith("detectron2/") or ".." in PurePosixPath(path).parts:
+                continue
+            file = archive.extractfile(member) if member.isfile() else None
+            if file is None:
                 continue
             content = file.read()
             if path.endswith(".py"):
@@ -152,15 +159,24 @@ def build_wheel(source: Path, folder: Path) -> Path:
 
 
 def download(folder: Path) -> Path:
-    """The source package, by pip."""
+    """The source package, by pip, which refuses files of another hash than those in SHA256."""
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "download", "--no-deps", "--dest", str(folder), PIP], check=True)
+    options = ["--no-deps", "--require-hashes", "--dest", str(folder)]
+    subprocess.run([*pip, "download", *options, *_pinned(PIP, folder)], check=True)
     older = next(folder.glob("pip-*.whl"))
-    options = ["--no-deps", "--no-build-isolation", "--dest", str(folder)]
     subprocess.run(
-        [sys.executable, str(older / "pip"), *pip[3:], "download", *options, SOURCE], check=True
-    )
-    return next(folder.glob("*detectron2*"))
+        [sys.executable, str(older / "pip"), *pip[3:], "download", "--no-build-isolation",
+         *options, *_pinned(SOURCE, folder)], check=True,
+    )  # fmt: skip
+    return next(folder.glob("*detectron2*.tar.gz"))
+
+
+def _pinned(requirement: str, folder: Path) -> list[str]:
+    """pip's arguments for a requirement and the only hash that it may have."""
+    name = requirement.partition("=")[0]
+    file = folder / f"{name}.requirements"
+    file.write_text(f"{requirement} --hash=sha256:{SHA256[requirement]}\n")
+    return ["--requirement", str(file)]
 
 
 def _digest(content: bytes) -> str:

@@ -99,3 +99,33 @@ def test_a_missing_operator_says_so_in_one_line(tool, tmp_path: Path) -> None:
             call()
         assert "\n" not in str(caught.value)
     assert not stand_in.has_cuda() and "none" in stand_in.get_compiler_version()
+
+
+def test_what_is_downloaded_is_pinned_by_its_hash(tool, tmp_path: Path, monkeypatch) -> None:
+    asked: list[list[str]] = []
+
+    def run(command: list[str], check: bool) -> None:
+        asked.append(command)
+        requirement = Path(command[command.index("--requirement") + 1]).read_text().split()
+        assert "--require-hashes" in command and check
+        assert requirement[1] == f"--hash=sha256:{tool.SHA256[requirement[0]]}"
+        assert len(tool.SHA256[requirement[0]]) == 64
+        (tmp_path / ("pip-1.whl" if len(asked) == 1 else "pb1-detectron2-0.6.tar.gz")).touch()
+
+    monkeypatch.setattr(tool.subprocess, "run", run)
+    assert tool.download(tmp_path).name == "pb1-detectron2-0.6.tar.gz"
+    assert len(asked) == 2 and set(tool.SHA256) == {tool.SOURCE, tool.PIP}
+
+
+def test_no_member_of_the_source_leads_elsewhere(tool, source: Path) -> None:
+    crafted = source.with_name("crafted.tar.gz")
+    with tarfile.open(crafted, "w:gz") as archive:
+        for name in ("x/detectron2/__init__.py", "x/detectron2/../../evil.py"):
+            info = tarfile.TarInfo(name)
+            archive.addfile(info, io.BytesIO())
+        link = tarfile.TarInfo("x/detectron2/link.py")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+    assert {path for path, _ in tool.files_of(crafted)} == {
+        "detectron2/__init__.py", "detectron2/_C.py"
+    }  # fmt: skip

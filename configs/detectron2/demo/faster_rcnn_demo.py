@@ -14,4 +14,4 @@ from ._base_.demo_data import dataloader
 from ._base_.demo_schedule import lr_multiplier, optimizer, train
 from ._base_.faster_rcnn_efficientnet_lite0 import model
 
-model = L(combine_losses)(model=model, combiner=L(Sum)(), terms='task')
+model = L(combine_losses)(model=model, combiner=L(Sum)())

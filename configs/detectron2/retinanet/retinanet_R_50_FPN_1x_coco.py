@@ -15,5 +15,5 @@ _stock = get_config('COCO-Detection/retinanet_R_50_FPN_1x.py')
 dataloader, lr_multiplier = _stock.dataloader, _stock.lr_multiplier
 optimizer, train = _stock.optimizer, _stock.train
 
-model = L(combine_losses)(model=_stock.model, combiner=L(Sum)(), terms='task')
+model = L(combine_losses)(model=_stock.model, combiner=L(Sum)())
 dataloader.train._target_ = build_numbered_train_loader

@@ -10,8 +10,7 @@ _base_ = './_base_/ssd_efficientnet-lite0.py'
 model = dict(
     type='lossweave.CombinedLossDetector',
     base_detector=_base_.model.type,
-    combiner=dict(type='Sum'),
-    terms='task')
+    combiner=dict(type='Sum'))
 train_dataloader = dict(batch_sampler=dict(type='lossweave.SeededBatchSampler'))
 train_cfg = dict(type='lossweave.IterBasedTrainLoop')
 default_hooks = dict(lossweave=dict(type='lossweave.CombinerHook'))

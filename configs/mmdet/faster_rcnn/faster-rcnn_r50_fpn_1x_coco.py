@@ -9,8 +9,7 @@ _base_ = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
 model = dict(
     type='lossweave.CombinedLossDetector',
     base_detector=_base_.model.type,
-    combiner=dict(type='Sum'),
-    terms='task')
+    combiner=dict(type='Sum'))
 train_dataloader = dict(batch_sampler=dict(
     type='lossweave.SeededBatchSampler', base='mmdet.AspectRatioBatchSampler'))
 train_cfg = dict(type='lossweave.EpochBasedTrainLoop')

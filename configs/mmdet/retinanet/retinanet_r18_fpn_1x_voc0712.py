@@ -10,7 +10,6 @@ model = dict(
     type='lossweave.CombinedLossDetector',
     base_detector=_base_.model.type,
     combiner=dict(type='Sum'),
-    terms='task',
     backbone=dict(
         depth=18, init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet18')),
     neck=dict(in_channels=[64, 128, 256, 512]))

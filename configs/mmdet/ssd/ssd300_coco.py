@@ -9,8 +9,7 @@ _base_ = 'mmdet::ssd/ssd300_coco.py'
 model = dict(
     type='lossweave.CombinedLossDetector',
     base_detector=_base_.model.type,
-    combiner=dict(type='Sum'),
-    terms='task')
+    combiner=dict(type='Sum'))
 train_dataloader = dict(
     batch_sampler=dict(_delete_=True, type='lossweave.SeededBatchSampler'))
 train_cfg = dict(type='lossweave.EpochBasedTrainLoop')

@@ -1,5 +1,6 @@
 """The registry of combiners: names to classes, configurations to checked instances."""
 
+import importlib
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any, TypeVar
@@ -58,6 +59,8 @@ def combiner_class(name: str) -> type[Combiner]:
     """
     if name in _COMBINERS:
         return _COMBINERS[name]
+    if isinstance(name, str) and "." in name:
+        return _imported(name)
     folded = {known.lower(): known for known in _COMBINERS}
     near = get_close_matches(str(name).lower(), folded, n=3, cutoff=0.5)
     hint = (
@@ -68,7 +71,19 @@ def combiner_class(name: str) -> type[Combiner]:
     raise LossweaveError(f"unknown combiner {name!r}; {hint}")
 
 
-def build_combiner(config: str | Mapping[str, Any] | Combiner) -> Combiner:
+def _imported(path: str) -> type[Combiner]:
+    """A combiner by where it is defined, as a dumped pure-Python config names it."""
+    module, _, name = path.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise LossweaveError(f"unknown combiner {path!r}: {error}") from None
+    if not _is_type(found) or isinstance(found, str):
+        raise LossweaveError(f"{path!r} is no combiner, but {found!r}")
+    return found
+
+
+def build_combiner(config: str | type | Mapping[str, Any] | Combiner) -> Combiner:
     """Make a combiner from its name, or from ``dict(type=name, **arguments)``.
 
     Arguments are checked by name and by the type and range that the constructor declares; so
@@ -88,9 +103,15 @@ temperature, period (did you mean 'temperature'?)
     """
     if isinstance(config, Combiner):
         return config
-    if isinstance(config, str):
+    if isinstance(config, str) or _is_type(config):
         config = {"type": config}
-    if not isinstance(config, Mapping) or not isinstance(config.get("type"), str):
+    if not isinstance(config, Mapping) or not _is_type(config.get("type")):
         raise LossweaveError(f"combiner takes a name or dict(type='Name', ...), but is {config!r}")
     arguments = dict(config)
-    return combiner_class(arguments.pop("type"))(**arguments)
+    kind = arguments.pop("type")
+    return (combiner_class(kind) if isinstance(kind, str) else kind)(**arguments)
+
+
+def _is_type(kind: Any) -> bool:
+    """A name, or in a pure-Python config the class itself."""
+    return isinstance(kind, str) or (isinstance(kind, type) and issubclass(kind, Combiner))

@@ -8,6 +8,7 @@ from detectron2.config import CfgNode
 from detectron2.engine import default_setup, launch
 
 from lossweave.detectron2.configs import (
+    check_config,
     content_of,
     default_work_dir,
     load_config,
@@ -64,6 +65,7 @@ def train(options: TrainOptions) -> Any:
 def _training_config(options: TrainOptions) -> Any:
     """The config with all that the options change."""
     cfg = load_config(options.config, options.cfg_options)
+    check_config(cfg)
     with_combiner(cfg, options.combiner, options.combiner_options, options.terms)
     if options.exact_resume:
         with_exact_resume(cfg)

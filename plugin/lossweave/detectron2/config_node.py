@@ -78,6 +78,8 @@ def combination_options(cfg: CfgNode) -> tuple[str, dict[str, Any]]:
         raise LossweaveError(
             f"LOSSWEAVE.BASE_DETECTOR={base!r} is no meta-architecture; {near_names(base, known)}"
         )
+    if "type" in node.COMBINER.ARGS:
+        raise LossweaveError("LOSSWEAVE.COMBINER.ARGS.type: name it in COMBINER.TYPE")
     return base, {
         "combiner": {"type": node.COMBINER.TYPE, **_plain(node.COMBINER.ARGS)},
         "terms": _plain(node.TERM_PATTERNS) or node.TERMS,

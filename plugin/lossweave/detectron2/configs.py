@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from detectron2.config import CfgNode, LazyCall, LazyConfig, get_cfg
 from detectron2.data import build_detection_train_loader
@@ -18,11 +18,14 @@ from lossweave.detectron2.config_node import (
 )
 from lossweave.detectron2.detector import combine_losses
 from lossweave.detectron2.draws import build_numbered_train_loader
-from lossweave.errors import LossweaveError
+from lossweave.errors import LossweaveError, one_line, wrong_input
 from lossweave.host import configs as host_configs
+from lossweave.host.configs import check_declared
 from lossweave.host.paths import resolve_config
+from lossweave.utils.fields import NAME, Allowed, at_least, near_names
 
 __all__ = [
+    "check_config",
     "combiner_label",
     "content_of",
     "default_work_dir",
@@ -33,6 +36,53 @@ __all__ = [
 ]
 
 _ZOO = "detectron2://"
+_Count = Annotated[int, at_least(1)]
+_NotNegative = Annotated[float, at_least(0)]
+_Node = Annotated[Mapping, Allowed("not empty", bool)]
+_Names = Annotated[list[NAME], Allowed("not empty", bool)]
+#: What the values of a config may be, where the framework itself would train on with any.
+_YAML = {
+    "LOSSWEAVE.EXTRA": Literal["add", "error"],
+    "LOSSWEAVE.ON_NONFINITE": Literal["raise", "skip"],
+    "LOSSWEAVE.HELD_OUT": tuple[str, ...] | None,
+    "LOSSWEAVE.HELD_OUT_BATCHES": _Count,
+    "SOLVER.MAX_ITER": _Count,
+    "SOLVER.BASE_LR": _NotNegative,
+    "SOLVER.MOMENTUM": _NotNegative,
+    "SOLVER.WEIGHT_DECAY": _NotNegative,
+    "SOLVER.GAMMA": _NotNegative,
+    "SOLVER.WARMUP_ITERS": Annotated[int, at_least(0)],
+    "SOLVER.IMS_PER_BATCH": _Count,
+    "SOLVER.CHECKPOINT_PERIOD": _Count,
+    "TEST.EVAL_PERIOD": Annotated[int, at_least(0)],
+    "DATASETS.TRAIN": _Names,
+    "DATALOADER.NUM_WORKERS": Annotated[int, at_least(0)],
+    "SEED": int,
+}
+_LAZY = {
+    "model": _Node,
+    "optimizer": _Node,
+    "lr_multiplier": _Node,
+    "dataloader": _Node,
+    "train": _Node,
+    "train.output_dir": NAME,
+    "train.init_checkpoint": str | None,
+    "model.extra": Literal["add", "error"],
+    "model.on_nonfinite": Literal["raise", "skip"],
+    "train.max_iter": _Count,
+    "train.eval_period": Annotated[int, at_least(0)],
+    "train.log_period": _Count,
+    "train.checkpointer.period": _Count,
+    "train.checkpointer.max_to_keep": _Count | None,
+    "train.seed": int | None,
+    "optimizer.lr": _NotNegative,
+    "optimizer.weight_decay": _NotNegative,
+    "optimizer.momentum": _NotNegative,
+    "dataloader.train": Mapping,
+    "dataloader.train.dataset.names": NAME | _Names,
+    "dataloader.train.total_batch_size": _Count,
+    "dataloader.train.num_workers": Annotated[int, at_least(0)],
+}
 _UNSET = ("", ".", "output")  # Detectron2's default output directories
 
 
@@ -81,18 +131,50 @@ def load_config(name: str, options: Sequence[str] = ()) -> Any:
         raise LossweaveError(f"--cfg-options: {bad[0]!r} should be KEY=VALUE")
     try:
         if path.endswith(".py"):
-            return LazyConfig.apply_overrides(LazyConfig.load(path), list(options))
+            cfg = LazyConfig.load(path)
+            for option in options:
+                with wrong_input(f"--cfg-options {option}"):
+                    cfg = LazyConfig.apply_overrides(cfg, [option])
+            return cfg
         return _load_yaml(path, options)
     except LossweaveError:
         raise
-    except Exception as error:  # yaml, yacs, hydra and omegaconf each have their own kinds
-        what = str(error).strip().split("\n")[0]
-        raise LossweaveError(f"{name}: {what or type(error).__name__}") from error
+    except (Exception, SystemExit) as error:  # yaml, yacs, hydra and omegaconf have their own kinds
+        near = _near(str(error).strip("'\""))
+        raise LossweaveError(f"{name}: {one_line(error)}{near}") from error
+
+
+def _near(message: str) -> str:
+    """Near names for a key that yacs does not know."""
+    _, unknown, path = message.partition("Non-existent config key: ")
+    node: Any = add_lossweave_config(get_cfg())
+    for key in path.split("."):
+        if not isinstance(node, CfgNode):
+            break
+        if unknown and key not in node:
+            return f"; {near_names(key, node)}"
+        node = node.get(key)
+    return ""
+
+
+def check_config(cfg: Any) -> None:
+    """Refuse values that mean nothing, before anything is built.
+
+    Raises:
+        LossweaveError: naming the field, its value and what is allowed.
+    """
+    if isinstance(cfg, CfgNode):
+        check_declared(cfg, _YAML)
+    else:
+        check_declared(OmegaConf.to_container(cfg), _LAZY)
 
 
 def _load_yaml(path: str, options: Sequence[str]) -> CfgNode:
     cfg = add_lossweave_config(get_cfg())
-    loaded = CfgNode(_ZooNode.load_yaml_with_base(path, allow_unsafe=True))
+    content = _ZooNode.load_yaml_with_base(path, allow_unsafe=False)
+    if not isinstance(content, Mapping):
+        raise LossweaveError(f"{path} holds no config: {type(content).__name__}")
+    loaded = CfgNode(content)
     version = loaded.get("VERSION", cfg.VERSION)
     if version != cfg.VERSION:
         raise LossweaveError(f"{path} is of version {version}; Detectron2's is {cfg.VERSION}")
@@ -124,8 +206,11 @@ def with_combiner(
         LossweaveError: an unknown combiner or argument, options without a combiner, or a
             config without a model.
     """
-    change = _change_yaml if isinstance(cfg, CfgNode) else _change_lazy
-    return host_configs.with_combiner(cfg, change, combiner, options, terms)
+    yaml = isinstance(cfg, CfgNode)
+    change, held_out = (
+        (_change_yaml, "LOSSWEAVE.HELD_OUT") if yaml else (_change_lazy, "dataloader.held_out")
+    )
+    return host_configs.with_combiner(cfg, change, combiner, options, terms, held_out)
 
 
 def _change_yaml(
@@ -168,6 +253,8 @@ def _change_lazy(
     made: Any = given.get("combiner")
     if OmegaConf.is_config(made) and "_target_" in made:  # L(PCGrad)(...)
         given.pop("combiner")
+    if "_target_" in str(given.get("penalty")):  # L(ParameterPenalty)(...), checked when it is made
+        given.pop("penalty")
     return {
         key: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
         for key, value in given.items()

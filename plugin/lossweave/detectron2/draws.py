@@ -26,8 +26,12 @@ from torch.utils.data import DataLoader, Sampler
 
 from lossweave.errors import LossweaveError
 from lossweave.host.draws import SeededBatch, numbered, seed_main
+from lossweave.host.exact_resume import refuse_memory, refuse_unknown_sampler
 
 __all__ = ["NumberedBatches", "NumberedLoader", "build_numbered_train_loader"]
+
+#: Samplers whose order follows from their seed.
+_KNOWN = (TrainingSampler, RepeatFactorTrainingSampler, RandomSubsetTrainingSampler)
 
 
 class NumberedBatches(Sampler):
@@ -174,8 +178,8 @@ def build_numbered_train_loader(
         seed: what the order and the random states follow from.
 
     Raises:
-        LossweaveError: a batch size that the ranks cannot share, or a data set that cannot be
-            grouped or has no length.
+        LossweaveError: a batch size that the ranks cannot share, a data set that cannot be
+            grouped or has no length, or something that would not draw the same again.
 
     Example:
         In a LazyConfig::
@@ -198,6 +202,8 @@ def build_numbered_train_loader(
         groups = [int(entry["width"] > entry["height"]) for entry in dataset]
     if sampler is None:
         sampler = TrainingSampler(len(dataset), seed=seed)
+    refuse_unknown_sampler(sampler, _KNOWN)
+    refuse_memory(mapper, *([] if isinstance(dataset, list) else [dataset]))
     data = DatasetFromList(dataset, copy=False) if isinstance(dataset, list) else dataset
     data = data if mapper is None else MapDataset(data, mapper)
     batches = NumberedBatches(sampler, total_batch_size // size, seed, groups)

@@ -33,6 +33,8 @@ class Common:
     local_rank: Annotated[int, at_least(0)] = 0
 
     def __post_init__(self) -> None:
+        if self.work_dir == "":
+            raise LossweaveError("--work-dir '' is the name of no folder")
         for word in self.cfg_options:
             key, equals, _ = word.partition("=")
             if not key or not equals:

@@ -1,5 +1,6 @@
 """Checkpoints that are there as a whole or not at all."""
 
+import inspect
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,9 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
 from mmengine.runner import Runner
 
+from lossweave.errors import LossweaveError
 from lossweave.registry import HOOKS
+from lossweave.utils.fields import near_names
 from lossweave.utils.files import write_atomically
 
 __all__ = ["WHOLE_FILES", "CheckpointHook", "WholeFiles"]
@@ -55,6 +58,11 @@ class WholeFiles(LocalBackend):
 register_backend(WHOLE_FILES, WholeFiles, force=True)
 
 
+def _parameters(function: Any) -> set[str]:
+    named = inspect.signature(function).parameters.values()
+    return {p.name for p in named if p.kind is not p.VAR_KEYWORD} - {"self"}
+
+
 @HOOKS.register_module()
 class CheckpointHook(MMEngineCheckpointHook):
     """MMEngine's hook, under which a whole checkpoint is on the disk at any moment.
@@ -65,6 +73,9 @@ class CheckpointHook(MMEngineCheckpointHook):
 
     Args: those of MMEngine's ``CheckpointHook``.
 
+    Raises:
+        LossweaveError: an argument that it does not take.
+
     Example:
         In a config: ``default_hooks = dict(checkpoint=dict(type='lossweave.CheckpointHook'))``
     """
@@ -73,6 +84,16 @@ class CheckpointHook(MMEngineCheckpointHook):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # What it does not know itself it hands on when it saves, which is too late to find out.
+        known = {
+            *_parameters(MMEngineCheckpointHook.__init__),
+            *_parameters(Runner.save_checkpoint),
+        }
+        for name in kwargs:
+            if name not in known:
+                raise LossweaveError(
+                    f"CheckpointHook has no argument {name!r}; {near_names(name, sorted(known))}"
+                )
         local = self.out_dir is None or "://" not in str(self.out_dir)
         if local and self.backend_args is None and self.file_client_args is None:
             self.backend_args = dict(backend=WHOLE_FILES)

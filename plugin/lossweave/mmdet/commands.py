@@ -17,6 +17,7 @@ from lossweave.host.configs import claim_work_dir
 from lossweave.host.lock import locked, make_work_dir
 from lossweave.host.options import Common, TestOptions, TrainOptions
 from lossweave.mmdet.configs import (
+    check_config,
     content_of,
     default_work_dir,
     load_config,
@@ -80,6 +81,7 @@ def _training_config(options: TrainOptions) -> Config:
     """The config with all that the options change."""
     os.environ.setdefault("LOCAL_RANK", str(options.local_rank))
     cfg = load_config(options.config, _cfg_options(options.cfg_options))
+    check_config(cfg)
     with_combiner(cfg, options.combiner, options.combiner_options, options.terms)
     if options.exact_resume:
         with_exact_resume(cfg)

@@ -1,15 +1,21 @@
 """What the tools do to a config: find it, wrap its model, choose its work directory."""
 
-from collections.abc import Mapping
-from typing import Any
+import inspect
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal
 
 from mmengine.config import Config
+from mmengine.runner import Runner
 
-from lossweave.errors import LossweaveError
+from lossweave.errors import LossweaveError, one_line, wrong_input
 from lossweave.host import configs as host_configs
+from lossweave.host.configs import check_declared
 from lossweave.host.paths import resolve_config
+from lossweave.utils.fields import NAME, above, at_least, between
 
 __all__ = [
+    "check_config",
     "combiner_label",
     "content_of",
     "default_work_dir",
@@ -24,9 +30,49 @@ __all__ = [
 _COMBINED_TYPE = "CombinedLossDetector"
 _TYPE = f"lossweave.{_COMBINED_TYPE}"
 #: What of a model's config says how its losses are combined.
-_COMBINED = ("combiner", "terms", "extra", "on_nonfinite")
+_COMBINED = ("combiner", "terms", "extra", "on_nonfinite", "penalty")
 #: What may differ between a run and its continuation.
 _FREE = ("work_dir", "resume", "load_from", "launcher", "custom_hooks", "visualizer")
+
+_Count = Annotated[int, at_least(1)]
+_NotNegative = Annotated[float, at_least(0)]
+_Type = NAME | Callable
+#: What the values of a config may be, where the framework itself would train on with any.
+_DECLARED = {
+    "model": Mapping,
+    "model.type": _Type,
+    "model.base_detector": _Type,
+    "model.extra": Literal["add", "error"],
+    "model.on_nonfinite": Literal["raise", "skip"],
+    "train_cfg": Mapping | None,
+    "train_cfg.type": _Type,
+    "train_cfg.max_iters": _Count,
+    "train_cfg.max_epochs": _Count,
+    "train_cfg.val_interval": _Count,
+    "train_dataloader": Mapping | None,
+    "train_dataloader.dataset": Mapping,
+    "train_dataloader.batch_size": _Count,
+    "train_dataloader.num_workers": Annotated[int, at_least(0)],
+    "optim_wrapper": Mapping | None,
+    "optim_wrapper.optimizer": Mapping,
+    "optim_wrapper.optimizer.type": _Type,
+    "optim_wrapper.optimizer.lr": _NotNegative,
+    "optim_wrapper.optimizer.weight_decay": _NotNegative,
+    "optim_wrapper.optimizer.momentum": _NotNegative,
+    "optim_wrapper.accumulative_counts": _Count,
+    "optim_wrapper.clip_grad.max_norm": Annotated[float, above(0)],
+    "auto_scale_lr.base_batch_size": _Count,
+    "default_hooks.lossweave.interval": _Count | None,
+    "default_hooks.lossweave.held_out": Mapping | None,
+    "default_hooks.lossweave.held_out_batches": _Count,
+    "default_hooks.logger.interval": _Count,
+    "default_hooks.checkpoint.interval": int,
+    "default_hooks.checkpoint.max_keep_ckpts": int,
+    "randomness.seed": Annotated[int, between(0, 2**32 - 1)] | None,
+    "load_from": NAME | None,
+    "work_dir": NAME | None,
+    "resume": bool,
+}
 
 
 def type_name(kind: Any) -> str:
@@ -57,12 +103,47 @@ def load_config(name: str, options: Mapping[str, Any] | None = None) -> Config:
     """Read a config by path or ``package::path``, with ``--cfg-options`` merged into it.
 
     Raises:
-        LossweaveError: there is no such config.
+        LossweaveError: there is no such config, it is not readable, or an override does not fit.
     """
-    cfg = Config.fromfile(resolve_config(name))
-    if options:
-        cfg.merge_from_dict(dict(options))
+    path = resolve_config(name)
+    try:
+        cfg = Config.fromfile(path)
+    except (Exception, SystemExit) as error:  # whatever the config does
+        if "does not support to load" in str(error):
+            raise LossweaveError(
+                f"{name}: MMEngine's _base_ knows no lossweave:: or other package of that kind "
+                f"({error}); name the path of the base"
+            ) from error
+        raise LossweaveError(f"{name}: {one_line(error)}") from error
+    _refuse_misspelt(cfg, options or {})
+    with wrong_input("--cfg-options"):
+        cfg.merge_from_dict(dict(options or {}))
     return cfg
+
+
+def _refuse_misspelt(cfg: Config, options: Mapping[str, Any]) -> None:
+    """Refuse an override of what the config does not have, and has by another spelling.
+
+    Raises:
+        LossweaveError: naming both.
+    """
+    known = [*cfg, *inspect.signature(Runner.__init__).parameters]
+    for path in options:
+        name = path.split(".")[0]
+        near = get_close_matches(name, known, n=1, cutoff=0.85)
+        if name not in known and near:
+            raise LossweaveError(
+                f"--cfg-options: the config has no {name!r}; did you mean {near[0]!r}?"
+            )
+
+
+def check_config(cfg: Config) -> None:
+    """Refuse values that mean nothing, before anything is built.
+
+    Raises:
+        LossweaveError: naming the field, its value and what is allowed.
+    """
+    check_declared(cfg, _DECLARED)
 
 
 def with_combiner(
@@ -84,7 +165,8 @@ def with_combiner(
         LossweaveError: an unknown combiner or argument, options without a combiner, or a
             config without a model.
     """
-    return host_configs.with_combiner(cfg, _change, combiner, options, terms)
+    held_out = "default_hooks.lossweave.held_out"
+    return host_configs.with_combiner(cfg, _change, combiner, options, terms, held_out)
 
 
 def _change(
@@ -92,7 +174,11 @@ def _change(
 ) -> dict[str, Any] | None:
     host_configs.refuse_no_model(cfg)
     model = cfg.model
-    wrapped = type_name(model.get("type")) == _COMBINED_TYPE
+    if not model.get("type"):
+        raise LossweaveError("model.type is missing: the config names no detector")
+    wrapped = type_name(model.type) == _COMBINED_TYPE
+    if wrapped and "base_detector" not in model:
+        raise LossweaveError("model.base_detector is missing: the detector that is to be combined")
     if combiner is None and terms is None and not wrapped:
         return None
     if not wrapped:

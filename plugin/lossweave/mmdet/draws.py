@@ -34,7 +34,7 @@ class SeededBatchSampler(Sampler):
         sampler: Any,
         batch_size: int,
         drop_last: bool = False,
-        base: str | dict[str, Any] | None = None,
+        base: str | type | dict[str, Any] | None = None,
         seed: int | None = None,
     ) -> None:
         self.sampler = sampler
@@ -45,7 +45,7 @@ class SeededBatchSampler(Sampler):
         if base is None:
             self.base: Any = BatchSampler(sampler, batch_size, drop_last)
         else:
-            config = dict(type=base) if isinstance(base, str) else base
+            config = dict(type=base) if isinstance(base, (str, type)) else base
             given = dict(sampler=sampler, batch_size=batch_size, drop_last=drop_last)
             self.base = DATA_SAMPLERS.build(config, default_args=given)
 

@@ -2,34 +2,52 @@
 
 from typing import Any
 
-from mmengine.dataset import InfiniteSampler
+from mmdet.datasets.samplers import AspectRatioBatchSampler, ClassAwareSampler
+from mmengine.dataset import DefaultSampler, InfiniteSampler
+from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop as MMEngineEpochBasedTrainLoop
 from mmengine.runner import IterBasedTrainLoop as MMEngineIterBasedTrainLoop
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler, DataLoader
 
 from lossweave.errors import LossweaveError
+from lossweave.host.exact_resume import refuse_memory, refuse_unknown_sampler
 from lossweave.mmdet.draws import SeededBatchSampler
 from lossweave.registry import LOOPS
 
 __all__ = ["EpochBasedTrainLoop", "IterBasedTrainLoop"]
 
 
-def _numbered(dataloader: DataLoader) -> SeededBatchSampler:
+#: Samplers whose order follows from their seed and the epoch.
+_KNOWN = (DefaultSampler, InfiniteSampler, ClassAwareSampler)
+_KNOWN_BATCHES = (BatchSampler, AspectRatioBatchSampler)
+
+
+def _numbered(dataloader: DataLoader, runner: Any) -> SeededBatchSampler:
+    """The sampler of a data loader all of whose samples follow from their numbers.
+
+    Raises:
+        LossweaveError: the batches are not numbered, or something in the data has a memory.
+    """
     sampler = dataloader.batch_sampler
     if not isinstance(sampler, SeededBatchSampler):
         raise LossweaveError(
             "lossweave's training loops need its data order; add to the config: "
             "train_dataloader = dict(batch_sampler=dict(type='lossweave.SeededBatchSampler'))"
         )
+    refuse_unknown_sampler(sampler.sampler, _KNOWN)
+    refuse_unknown_sampler(sampler.base, _KNOWN_BATCHES)
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    changing = getattr(getattr(model, "data_preprocessor", None), "batch_augments", None)
+    refuse_memory(dataloader.dataset, *(changing or ()))
     return sampler
 
 
 class _Endless:
     """The data loader, epoch after epoch, from any batch on."""
 
-    def __init__(self, dataloader: DataLoader) -> None:
+    def __init__(self, dataloader: DataLoader, sampler: SeededBatchSampler) -> None:
         self._dataloader = dataloader
-        self._sampler = _numbered(dataloader)
+        self._sampler = sampler
         self._iterator: Any = None
         self._position = 0
         self._passed_over = 0
@@ -85,12 +103,13 @@ class IterBasedTrainLoop(MMEngineIterBasedTrainLoop):
     Args: those of MMEngine's ``IterBasedTrainLoop``.
 
     Raises:
-        LossweaveError: the data loader's batches are not numbered.
+        LossweaveError: the data loader's batches are not numbered, or cannot be drawn again.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.dataloader_iterator = _Endless(self.dataloader)
+        sampler = _numbered(self.dataloader, self.runner)
+        self.dataloader_iterator = _Endless(self.dataloader, sampler)
 
     def run(self) -> Any:
         """Train, from the iteration that the checkpoint had reached."""
@@ -109,12 +128,12 @@ class EpochBasedTrainLoop(MMEngineEpochBasedTrainLoop):
     Args: those of MMEngine's ``EpochBasedTrainLoop``.
 
     Raises:
-        LossweaveError: the data loader's batches are not numbered.
+        LossweaveError: the data loader's batches are not numbered, or cannot be drawn again.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._draws = _numbered(self.dataloader)
+        self._draws = _numbered(self.dataloader, self.runner)
 
     def run(self) -> Any:
         """Train, from the epoch or the iteration that the checkpoint had reached."""

@@ -7,6 +7,7 @@ whole numbers are no booleans, and names that are not known are answered by near
 is wrong is one line that names the field, its value and what is allowed.
 """
 
+import collections.abc
 import dataclasses
 import functools
 import inspect
@@ -23,6 +24,7 @@ import typing_extensions
 from lossweave.errors import LossweaveError
 
 __all__ = [
+    "NAME",
     "Allowed",
     "Checked",
     "above",
@@ -76,6 +78,10 @@ def at_least(low: float) -> Allowed:
 def between(low: float, high: float) -> Allowed:
     """Numbers from ``low`` to ``high``, both included."""
     return Allowed(f"between {low} and {high}", lambda value: low <= value <= high)
+
+
+#: A name that is there.
+NAME = Annotated[str, Allowed("not empty", bool)]
 
 
 # -------------------------------------------------------------------------------- one value
@@ -168,7 +174,10 @@ def allowed_words(hint: Any) -> str:
     if origin is not None and isinstance(origin, type):
         if issubclass(origin, Mapping):
             return f"a dict from {allowed_words(parts[0])} to {allowed_words(parts[1])}"
-        return "a list of " + " and ".join(allowed_words(p) for p in parts if p is not ...)
+        if issubclass(origin, Sequence):
+            return "a list of " + " and ".join(allowed_words(p) for p in parts if p is not ...)
+    if hint is Callable or origin is collections.abc.Callable:
+        return "a class or function"
     return words.get(hint, getattr(hint, "__name__", str(hint)))
 
 

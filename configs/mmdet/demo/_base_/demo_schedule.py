@@ -20,5 +20,5 @@ param_scheduler = [
 
 default_hooks = dict(
     logger=dict(type='LoggerHook', interval=20),
-    checkpoint=dict(type='CheckpointHook', interval=max_iters, by_epoch=False))
+    checkpoint=dict(type='lossweave.CheckpointHook', interval=max_iters, by_epoch=False))
 log_processor = dict(window_size=20, by_epoch=False)

@@ -1,0 +1,1 @@
+"""Seeded mutations of configs and command lines: each is valid and trains, or ends in one line."""
