@@ -48,14 +48,10 @@ def train(options: TrainOptions) -> Any:
     work_dir = _output_dir(cfg)
     with locked(work_dir):
         if has_schedule(cfg):
-            if options.num_gpus != 1:
-                raise LossweaveError("training in stages under Detectron2 takes one process")
             with wrong_input(options.config):
                 plan_of(cfg)  # before anything is written
                 training_seed(cfg)
-            _set_up(cfg, testing=False)
-            steady_scripts()
-            return train_stages(cfg, options.resume, options.config)
+            return _launched(options.num_gpus, _train_staged, cfg, options.resume, options.config)
         if options.resume not in (None, "auto"):
             contents(options.resume)
         claim_work_dir(work_dir, content_of(cfg), options.resume is not None)
@@ -109,6 +105,12 @@ def _train(cfg: Any, resume: str | None) -> Any:
     steady_scripts()
     run = train_yaml if isinstance(cfg, CfgNode) else train_lazy
     return run(cfg, resume)
+
+
+def _train_staged(cfg: Any, resume: str | None, config: str) -> Any:
+    _set_up(cfg, testing=False)
+    steady_scripts()
+    return train_stages(cfg, resume, config)
 
 
 def _test(cfg: Any, checkpoint: str, tta: bool) -> dict[str, Any]:

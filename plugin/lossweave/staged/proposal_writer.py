@@ -12,6 +12,7 @@ import numpy as np
 
 from lossweave.errors import LossweaveError
 from lossweave.staged.proposal_file import VERSION, ProposalFile, checksum_of
+from lossweave.utils.distributed import barrier
 from lossweave.utils.files import replacing
 
 __all__ = ["PassWriters", "ProposalWriter"]
@@ -171,6 +172,7 @@ class PassWriters:
         self._writers = [
             ProposalWriter(path, key, settings, part) for path, settings in targets.values()
         ]
+        self._part = part
         self._paths: dict[str, str] = {}
         self._since = time.perf_counter()
 
@@ -250,6 +252,22 @@ class PassWriters:
         """
         for writer in self._writers:
             writer.merge()
+
+    def finish(self) -> None:
+        """Write the files: alone, or the first process from what all of them have left.
+
+        Raises:
+            LossweaveError: a part is missing or damaged.
+        """
+        number, count = self._part
+        if count == 1:
+            self.close()
+            return
+        self.keep()
+        barrier()
+        if number == 0:
+            self.merge()
+        barrier()
 
     def files(self) -> dict[str, ProposalFile]:
         """The written files by name, opened and checked."""

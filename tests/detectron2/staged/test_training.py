@@ -379,7 +379,7 @@ def test_a_detector_without_stages_is_refused(config: str, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["--num-gpus", "2"], "one process"), (["--resume", "a.pth"], "takes no checkpoint")],
+    [(["--num-gpus", "2"], "this machine has 0"), (["--resume", "a.pth"], "takes no checkpoint")],
 )
 def test_what_the_tool_refuses(config, tmp_path, arguments: list[str], message: str) -> None:
     folder = str(tmp_path / "run")

@@ -18,6 +18,7 @@ from lossweave.errors import LossweaveError
 from lossweave.staged.plan import OWN_KEYS, Plan
 from lossweave.staged.stages import Budget, Stage
 from lossweave.utils.described import described as plain
+from lossweave.utils.distributed import world_size
 from lossweave.utils.fields import between, check_value
 
 __all__ = [
@@ -144,7 +145,7 @@ def stage_config(
     with_exact_resume(made)
     made.dataloader.train.seed = seed
     if budget.batch_size is not None:
-        made.dataloader.train.total_batch_size = budget.batch_size
+        made.dataloader.train.total_batch_size = budget.batch_size * world_size()
     if budget.lr is not None:
         made.optimizer.lr = budget.lr
     if proposals is not None:

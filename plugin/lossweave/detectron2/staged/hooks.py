@@ -6,13 +6,20 @@ from typing import Any
 
 from detectron2.engine import HookBase
 from detectron2.utils import comm
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from lossweave.staged.freezing import FrozenGuard
 from lossweave.staged.losses import sums_by_term
 from lossweave.staged.measure import StageMeasure
 from lossweave.staged.record import StageRecord
 
-__all__ = ["FrozenHook", "StageClockHook", "StageRecordHook"]
+__all__ = ["FrozenHook", "StageClockHook", "StageRecordHook", "unwrapped"]
+
+
+def unwrapped(model: nn.Module) -> Any:
+    """The network itself, where it is in DDP's wrapper."""
+    return model.module if isinstance(model, DistributedDataParallel) else model
 
 
 class FrozenHook(HookBase):
@@ -30,7 +37,7 @@ class FrozenHook(HookBase):
 
     def before_train(self) -> None:
         """Note how the frozen parts are; look into the optimizer."""
-        self._guard = FrozenGuard(self.trainer.model.frozen_modules)
+        self._guard = FrozenGuard(unwrapped(self.trainer.model).frozen_modules)
         self._guard.check(f"stage {self._name!r}", [self.trainer.optimizer])
 
     def after_train(self) -> None:

@@ -19,6 +19,7 @@ from lossweave.detectron2.staged.network import propose
 from lossweave.errors import LossweaveError
 from lossweave.staged.proposal_file import ProposalFile
 from lossweave.staged.proposal_writer import PassWriters
+from lossweave.utils.distributed import rank, world_size
 
 __all__ = ["FixedProposals", "entries_of", "ground_truth_of", "proposal_pass"]
 
@@ -88,10 +89,12 @@ def proposal_pass(
     Raises:
         LossweaveError: two images have the same id.
     """
-    writers = PassWriters(targets, key)
+    part = (rank(), world_size())
+    writers = PassWriters(targets, key, part)
     for entry in entries:
         writers.check(str(entry["image_id"]), entry["file_name"])
     unique = list({str(entry["image_id"]): entry for entry in entries}.values())
+    unique = unique[part[0] :: part[1]]
     done = writers.take_up(batch_size)
     rest = MapDataset(DatasetFromList(unique[done:], copy=False), mapper)
     loader = DataLoader(
@@ -99,14 +102,15 @@ def proposal_pass(
     )
     settings = [s for _, s in targets.values()]
     model.eval()
-    with writers, tqdm(total=len(unique), initial=done, desc=label, unit="image") as bar:
+    progress = tqdm(total=len(unique), initial=done, desc=label, unit="image", disable=part[0] > 0)
+    with writers, progress as bar:
         for batch in loader if len(rest) else ():
             found = propose(model, batch, settings)
             for entry, results in zip(batch, zip(*found, strict=True), strict=True):
                 writers.add(str(entry["image_id"]), [_arrays(result) for result in results])
             bar.update(len(batch))
             writers.keep_at_times()
-    writers.close()
+    writers.finish()
     return writers.files()
 
 

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import LazyConfig, instantiate
-from detectron2.engine import create_ddp_model
 
 from lossweave.detectron2.interrupt import SaveOnInterruptHook
 from lossweave.detectron2.lazy import evaluate_lazy, train_lazy
@@ -32,7 +31,12 @@ from lossweave.detectron2.staged.configs import (
     stage_model,
     training_seed,
 )
-from lossweave.detectron2.staged.hooks import FrozenHook, StageClockHook, StageRecordHook
+from lossweave.detectron2.staged.hooks import (
+    FrozenHook,
+    StageClockHook,
+    StageRecordHook,
+    unwrapped,
+)
 from lossweave.detectron2.staged.network import MODULES, check_detector, rpn_settings
 from lossweave.detectron2.staged.proposals import entries_of, ground_truth_of, proposal_pass
 from lossweave.errors import LossweaveError, NonFiniteLossError, one_line
@@ -43,7 +47,7 @@ from lossweave.staged.proposal_file import ProposalFile
 from lossweave.staged.record import StageRecord, TrainingRecord
 from lossweave.staged.stages import Stage
 from lossweave.staged.training import StagedTraining
-from lossweave.utils.distributed import world_size
+from lossweave.utils.distributed import gather_objects, world_size
 
 __all__ = ["StagedAdapter", "train_stages"]
 
@@ -82,8 +86,6 @@ class StagedAdapter(Adapter):
     modules = MODULES
 
     def __init__(self, cfg: Any, config: str = "") -> None:
-        if world_size() > 1:
-            raise LossweaveError("training in stages under Detectron2 takes one process")
         self.cfg = copy.deepcopy(cfg)  # whatever is done to that one, here nothing changes
         self.plan = plan_of(self.cfg)
         self.work_dir = Path(cfg.train.output_dir)
@@ -130,9 +132,8 @@ class StagedAdapter(Adapter):
     ) -> tuple[State, dict[str, Any]]:
         count = self.plan.proposals["max_per_img"]
         cfg = stage_config(self.cfg, stage, start, proposals, count, seed)
-        seen = StageRecordHook(
-            record, cfg.dataloader.train.total_batch_size, int(cfg.train.log_period)
-        )
+        size = cfg.dataloader.train.total_batch_size // world_size()
+        seen = StageRecordHook(record, size, int(cfg.train.log_period))
         begun = newest_whole(start.parent, self.log)
         if begun is not None:
             refuse_calls(begun)
@@ -150,7 +151,7 @@ class StagedAdapter(Adapter):
             ) from error
         if any(isinstance(hook, SaveOnInterruptHook) and hook.asked for hook in trainer._hooks):
             raise KeyboardInterrupt  # in the last iteration: the stage is through, not the training
-        return trainer.model.state_dict(), {"seed": self.seed}
+        return unwrapped(trainer.model).state_dict(), {"seed": self.seed}
 
     def proposers(self, split: str) -> Any:
         return {
@@ -191,7 +192,8 @@ class StagedAdapter(Adapter):
         cfg = evaluation_config(self.cfg, stage, proposals, count, folder)
         model = instantiate(cfg.model).to(self.cfg.train.device)
         DetectionCheckpointer(model).load(str(checkpoint))
-        found = evaluate_lazy(cfg, create_ddp_model(model.eval()))
+        # Every process has its share of the data; the first one has the metrics.
+        found = gather_objects(evaluate_lazy(cfg, model.eval()))[0]
         boxes = found.get("bbox", {})
         return {name: float(boxes[name]) / 100 for name in ("AP", "AP50") if name in boxes}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from mmengine.config import ConfigDict
-from mmengine.dist import barrier, get_rank, get_world_size
+from mmengine.dist import get_rank, get_world_size
 from mmengine.runner import Runner
 from tqdm import tqdm
 
@@ -62,14 +62,7 @@ def proposal_pass(
                 writers.add(image, [_arrays(results[number]) for results in found])
             bar.update(len(samples))
             writers.keep_at_times()
-    if part[1] == 1:
-        writers.close()
-    else:
-        writers.keep()
-        barrier()
-        if part[0] == 0:
-            writers.merge()
-        barrier()
+    writers.finish()
     return writers.files()
 
 
