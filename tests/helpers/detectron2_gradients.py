@@ -17,7 +17,7 @@ def terms_of(losses: dict[str, Tensor]) -> list[Tensor]:
 
 
 def shard_of(model: Any, batch: list[dict[str, Any]], cut: Any) -> Any:
-    """A rank's boundary tensors, real and detached, and its terms' gradients."""
+    """A rank's boundary tensors, real and detached, and its terms' gradients, and their values."""
     cuts: list[tuple[Tensor, Tensor]] = []
 
     def detached(value: Any) -> Any:
@@ -34,7 +34,8 @@ def shard_of(model: Any, batch: list[dict[str, Any]], cut: Any) -> Any:
     for handle in handles:
         handle.remove()
     inputs = [*(leaf for _, leaf in cuts), *(p for p in model.parameters() if p.requires_grad)]
-    return cuts, [
+    grads = [
         list(torch.autograd.grad(term, inputs, retain_graph=True, allow_unused=True))
         for term in terms
     ]
+    return cuts, grads, [term.item() for term in terms]

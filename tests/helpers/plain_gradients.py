@@ -6,6 +6,7 @@ share are averaged over the shards, flattened into one matrix, and given to Torc
 Private parameters keep their plain gradient.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 from unittest.mock import patch
@@ -14,10 +15,15 @@ import torch
 from torch import Tensor
 from torchjd import aggregation
 
+from helpers.gather import gathered
+from helpers.gradient_reference import Reference
+from lossweave.combiners import combiner_class
 from lossweave.combiners._random import generator_for
 
-Shard = tuple[list[tuple[Tensor, Tensor]], list[list[Tensor | None]]]
+Shard = tuple[list[tuple[Tensor, Tensor]], list[list[Tensor | None]], list[float]]
 PATTERNS = {"cls": ("cls",), "loc": ("bbox",)}
+#: Those that have a reference of their own, as they keep something over the updates.
+_AS_TORCHJD = ("FairGrad", "GradDrop", "GradNorm", "NashMTL")
 #: What 'representation' comes down to in each detector.
 MODULES = {"faster_rcnn": ("rpn_head.rpn_conv", "roi_head.bbox_head.shared_fcs.1")}
 
@@ -47,8 +53,18 @@ def aggregator_of(name: str, update: int = 0) -> Callable[[Tensor, Tensor], Tens
     return combine
 
 
+def reference_of(name: str) -> Reference | None:
+    """What computes a combiner that is not TorchJD's, or not as TorchJD has it."""
+    case = gathered()[name]
+    if case.reference is Reference or name in _AS_TORCHJD:
+        return None
+    defaults = inspect.signature(combiner_class(name)).parameters.values()
+    options = {p.name: p.default for p in defaults if p.default is not p.empty}
+    return case.reference(name, {**options, **case.training}, terms=len(PATTERNS), world=1)
+
+
 def shard_of(model: Any, batch: dict[str, Any], cut: Any) -> Shard:
-    """A rank's boundary tensors, real and detached, and its terms' gradients."""
+    """A rank's boundary tensors, real and detached, its terms' gradients, and their values."""
     cuts: list[tuple[Tensor, Tensor]] = []
 
     def detached(tensor: Tensor) -> Tensor:
@@ -74,10 +90,11 @@ def shard_of(model: Any, batch: dict[str, Any], cut: Any) -> Shard:
     terms = [sum(v for k, v in sums.items() if any(p in k for p in patterns))
              for patterns in PATTERNS.values()]  # fmt: skip
     inputs = [*(leaf for _, leaf in cuts), *_trained(model)]
-    return cuts, [
+    grads = [
         list(torch.autograd.grad(term, inputs, retain_graph=True, allow_unused=True))
         for term in terms
     ]
+    return cuts, grads, [term.item() for term in terms]
 
 
 def combined(
@@ -90,26 +107,36 @@ def combined(
     shared = [
         p
         for p in range(len(parameters))
-        if sum(any(g[k][count + p] is not None for _, g in shards) for k in terms) > 1
+        if sum(any(g[k][count + p] is not None for _, g, _ in shards) for k in terms) > 1
     ]
     draws, rows = [], []
     for k in terms:
         parts = []
-        for rank, (cuts, grads) in enumerate(shards):
+        for rank, (cuts, grads, _) in enumerate(shards):
             for i, (_, leaf) in enumerate(cuts):
                 parts.append(_zero(grads[k][i], leaf).flatten() / world)
                 if k == 0:
                     draws.append(_drawn(seed, 2 * (world * i + rank) + 1, leaf))
         for p in shared:
             like = parameters[p]
-            parts.append(sum(_zero(g[k][count + p], like) for _, g in shards).flatten() / world)
+            parts.append(sum(_zero(g[k][count + p], like) for _, g, _ in shards).flatten() / world)
             if k == 0:
                 draws.append(_drawn(seed, 2 * p, like))
         rows.append(torch.cat(parts).double() if parts else torch.zeros(0).double())
-    row = aggregator_of(name)(torch.stack(rows), torch.cat(draws).double()).float()
+    matrix, columns = torch.stack(rows), torch.cat(draws).double()
+    private, reference = [1.0 for _ in terms], reference_of(name)
+    if reference is None:
+        row = aggregator_of(name)(matrix, columns).float()
+    else:
+        values = torch.tensor([of for _, _, of in shards], dtype=torch.float64)
+        reference.values = values.mean(0)
+        exact = reference.combine(matrix, 0, columns, True)
+        row = exact.float()
+        if reference.weighted:
+            private = reference.private_weights(matrix, exact).tolist()
     results = [torch.zeros_like(p) for p in parameters]
     start = 0
-    for cuts, _ in shards:
+    for cuts, _, _ in shards:
         if not cuts:
             continue
         parts = []
@@ -128,7 +155,8 @@ def combined(
             start += like.numel()
         else:
             for k in terms:
-                results[p] += sum(_zero(g[k][count + p], like) for _, g in shards) / world
+                own = sum(_zero(g[k][count + p], like) for _, g, _ in shards) / world
+                results[p] += private[k] * own
     names = [n for n, p in model.named_parameters() if p.requires_grad]
     return dict(zip(names, results, strict=True))
 
