@@ -1,6 +1,6 @@
 """The gradient root: each term's own gradient, combined where the terms meet."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ def gradient_root(
     parameters: Sequence[Tensor],
     method: Method,
     others: Sequence[Tensor] = (),
+    on_reached: Callable[[], None] | None = None,
 ) -> Tensor:
     r"""A scalar whose backward combines the terms' gradients at a boundary.
 
@@ -52,6 +53,7 @@ def gradient_root(
         parameters: the model's parameters, in an order that all ranks share.
         method: what makes weights of the Gramian.
         others: what else a backward is going to run through the terms' graph, which is kept then.
+        on_reached: called when a backward reaches the scalar.
 
     Example:
         >>> from lossweave.backward import reachability_of
@@ -69,13 +71,15 @@ def gradient_root(
     """
     job = Job(list(terms), reachability, list(parameters), method, list(others))
     through = (terms[k] for k in job.through)
-    return _GradientRoot.apply(value, job, *through, *job.tensors)
+    return _GradientRoot.apply(on_reached, value, job, *through, *job.tensors)
 
 
 class _GradientRoot(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, value: Tensor, job: Job, *tensors: Tensor) -> Tensor:
-        ctx.job = job
+    def forward(
+        ctx: Any, on_reached: Callable[[], None] | None, value: Tensor, job: Job, *tensors: Tensor
+    ) -> Tensor:
+        ctx.job, ctx.on_reached = job, on_reached
         return value.clone()
 
     @staticmethod
@@ -86,5 +90,7 @@ class _GradientRoot(torch.autograd.Function):
             raise RuntimeError(
                 "the terms' graph was released by the first backward through their combination"
             )
+        if ctx.on_reached is not None:
+            ctx.on_reached()
         with torch.autocast(grads[0].device.type, enabled=False), job.retained():
-            return None, None, *job.run(grads[0])
+            return None, None, None, *job.run(grads[0])

@@ -17,10 +17,10 @@ from lossweave.backward import BoundaryState
 from lossweave.combination import nonfinite
 from lossweave.combination.across_ranks import Masks, averaged, vector
 from lossweave.combination.entries import EXTRA, LossEntries, detached, sorted_into
-from lossweave.combination.first_call import check_entries, check_hook
+from lossweave.combination.first_call import FirstCall, own_total, refuse_own_total
 from lossweave.combination.gradients import Gradients
-from lossweave.combination.inactive import Held, parts
-from lossweave.combination.log import term_values
+from lossweave.combination.inactive import Frozen, Held, parts
+from lossweave.combination.log import log_values, term_values
 from lossweave.combination.settling import SettledTerms
 from lossweave.combination.step import StepResult
 from lossweave.combination.terms import TermMap
@@ -34,6 +34,7 @@ from lossweave.progress import Progress
 __all__ = ["LossCombination"]
 
 _LOGGER = logging.getLogger("lossweave")
+LOADED_STATE = ("take", "leave")
 
 
 class LossCombination(SettledTerms):
@@ -77,6 +78,8 @@ class LossCombination(SettledTerms):
             as they were on every rank. It costs one reduced flag an iteration, and an update one
             look at all gradients and one synchronisation. (BatchNorm statistics were updated by
             the forward pass.)
+        loaded_state: 'take' keeps learned state that comes with the checkpoint of another training
+            from which this one starts (said once in the log), 'leave' starts it anew.
         hook_line: where the framework's hook is added and how, for messages, e.g. "to the
             config: default_hooks = ...".
 
@@ -94,19 +97,23 @@ class LossCombination(SettledTerms):
         terms: TermMap,
         extra: Literal["add", "error"] = "add",
         on_nonfinite: Literal["raise", "skip"] = "raise",
+        loaded_state: Literal["take", "leave"] = "take",
         hook_line: str = "",
     ) -> None:
         super().__init__(node, terms)
         for name, value, allowed in (
             ("extra", extra, EXTRA),
             ("on_nonfinite", on_nonfinite, nonfinite.ON_NONFINITE),
+            ("loaded_state", loaded_state, LOADED_STATE),
         ):
             if value not in allowed:
                 raise LossweaveError(f"{name}={value!r} should be one of {', '.join(allowed)}")
         #: The outermost combiner's name, for logs and file names.
         self.label = type(node.combiner).__name__
         self.extra = extra
+        #: Whether an update that is not finite is left out.
         self.skips = on_nonfinite == "skip"
+        self.leaves_state = loaded_state == "leave"
         self.hook_line = hook_line
         self.log: Callable[[str], None] = _LOGGER.info
         #: All combiners of the tree, the outermost first.
@@ -123,7 +130,7 @@ class LossCombination(SettledTerms):
         self.update = Update()
         self._count = 0  # of updates, where nobody tells the progress
         self._begun = self._checked = False
-        self._held = Held()
+        self._held, self._frozen = Held(), Frozen()
         self._masks: Masks = {}
         self._gradients = (
             Gradients(node.combiner) if isinstance(node.combiner, GradientCombiner) else None
@@ -179,6 +186,8 @@ class LossCombination(SettledTerms):
         stock_total: Tensor | None = None,
         model: nn.Module | None = None,
         again: Callable[..., Mapping[str, Any]] | None = None,
+        own: str = "",
+        watched: Iterable[Any] | None = None,
     ) -> Tensor:
         """The scalar to be optimised.
 
@@ -189,20 +198,24 @@ class LossCombination(SettledTerms):
             model: the model whose losses these are; with several processes, combiners of
                 gradients need it to know the parameters in one order.
             again: measures the losses of this batch, or of another, without gradients.
+            own: the detector's own method that made the total, where it is not the framework's.
+            watched: tensors that a backward passes if it is this forward's, where the framework
+                makes another sum of its own in place of ``stock_total``.
 
         Returns:
             An attached scalar, shape ``()``, float32 or float64.
 
         Raises:
             LossweaveError: no losses, or in the first call patterns that match nothing, extra
-                entries where they are refused, or a missing hook.
+                entries where they are refused, a missing hook, or a total of the detector's own
+                that is not their sum.
         """
         entries = self._entries(losses)
         if not self._checked:
-            check_entries(self, entries, self.extra, self.progress, self.log)
-            if not self.hooked:
-                check_hook(self.combiners, self.skips, self.progress, self.hook_line, self.log)
-            self._checked = True
+            FirstCall(
+                self.combiners, self.extra, self.skips, self.leaves_state, self.hook_line, self.log,
+                self.progress, self.hooked,
+            ).check(self, entries)  # fmt: skip
         if not entries:
             raise LossweaveError("the detector's training forward returned no loss at all")
         for line in self.terms.news(entries):
@@ -214,13 +227,20 @@ class LossCombination(SettledTerms):
             for combiner in self.combiners:
                 combiner.begin(self._position)
             self._begun = True
+        expected = self.update.expect()
         if self.is_plain_sum and not self.skips and stock_total is not None:
             result, root = StepResult(detached(entries), again=again), stock_total
+            expected.watch([root] if watched is None else watched)
         else:
             with torch.autocast(next(iter(entries.values())).device.type, enabled=False):
-                result, root = self._combine(entries, model, again)
+                result, root = self._combine(entries, model, again, expected)
+            if own:
+                result = replace(result, own=own_total(own, stock_total, entries))
+        if not self._checked:
+            refuse_own_total(result.own)
+            self._checked = True
         if torch.is_grad_enabled():  # else somebody only looks, at a validation loss say
-            self.update.add(result, root)
+            self.update.add(result, expected)
         return root
 
     def _combine(
@@ -228,8 +248,11 @@ class LossCombination(SettledTerms):
         entries: Mapping[str, Tensor],
         model: nn.Module | None,
         again: Callable[..., Mapping[str, Any]] | None,
+        on_reached: Callable[[], None],
     ) -> tuple[StepResult, Tensor]:
         terms, extras = sorted_into(self.terms, entries, self.extra)
+        if torch.is_grad_enabled():
+            self._frozen.tell(terms, self.names, self.label, self.log)
         local = vector(terms, extras, self._masks, check=self.skips)
         if self.skips or any(not c.linear or c.learns for c in self.combiners):
             local = averaged(local)
@@ -246,12 +269,14 @@ class LossCombination(SettledTerms):
         # What an update to be skipped would teach in its backward must not be learned.
         if gradients is not None and (fine is None or fine.item()):
             attached = self.node.attached(terms, found.parts)
-            root, kept, applied = gradients.root(attached, found.value, extras, model, self.log)
+            root, kept, applied = gradients.root(
+                attached, found.value, extras, model, self.log, on_reached
+            )
             if kept is not None:
                 weights = self.node.spread(kept, found.parts)
             return replace(made, weights=weights, applied=applied), root
         left = parts(terms, extras, active, self.holds, self._position.accumulation > 1)
-        root = value_root(found.value, weights, terms, left.used, extras, fine)
+        root = value_root(found.value, weights, terms, left.used, extras, on_reached, fine)
         if left.watched:
             self._held.note(terms, active, extras)
         return made, root
@@ -359,15 +384,9 @@ class LossCombination(SettledTerms):
         Args:
             suffix: added to every name, where a model has several combinations.
         """
-        values = {}
-        for term, found in self.last().items():
-            name = term.replace(".", "_") + suffix
-            values[f"term_{name}"] = found["value"]
-            values[f"weight_{name}"] = found["weight"]
-        for name, measure in self.combiner.measures().items():
-            values[name + suffix] = measure
-        self.combiner.forget_measures()
-        return values
+        for result in self.update.results:
+            refuse_own_total(result.own)
+        return log_values(self.last(), self.combiner, suffix)
 
     # ---------------------------------------------------------------- checkpoints, copies
 

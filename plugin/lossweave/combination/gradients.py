@@ -58,6 +58,7 @@ class Gradients:
         extras: Sequence[Tensor],
         model: nn.Module | None,
         log: Callable[[str], None],
+        on_reached: Callable[[], None],
     ) -> GradientRoot:
         """The root for one forward's terms.
 
@@ -67,6 +68,7 @@ class Gradients:
             extras: the losses that belong to no term, added as they are.
             model: whose losses these are.
             log: where remarks go.
+            on_reached: called when a backward reaches the root.
 
         Raises:
             LossweaveError: the boundary does not fit, or several processes and no model.
@@ -81,15 +83,15 @@ class Gradients:
             value = value.detach().requires_grad_()  # a backward runs, and trains nothing
         kept, applied = None, Applied(self._applied if combiner.computes else None)
         if combiner.computes:
-            root, unrelated = self._computed(terms, value, extras, model, applied)
+            root, unrelated = self._computed(terms, value, extras, model, applied, on_reached)
             self._warn_of_unrelated(unrelated, log)
         else:
             self.boundary.take([])
             kept = combiner.kept_weights(value)
             used = [k for k, term in enumerate(terms) if term is not None]
-            weights = [kept[k] for k in used]
+            weights = torch.stack([kept[k] for k in used]) if used else kept[:0]
             present = [term for term in terms if term is not None]
-            root = weighted_root(value, torch.stack(weights), present) if used else value
+            root = weighted_root(value, weights, present, on_reached)
         for x in extras:
             root = root + x.to(value.dtype)
         return GradientRoot(root, kept, applied)
@@ -101,6 +103,7 @@ class Gradients:
         extras: Sequence[Tensor],
         model: nn.Module | None,
         applied: Applied,
+        on_reached: Callable[[], None],
     ) -> tuple[Tensor, list[tuple[int, int]]]:
         combiner = self.combiner
         reachability = reachability_of(terms, self.boundary.take(terms), self._graph_cache)
@@ -114,7 +117,8 @@ class Gradients:
             parameters = [p for p in model.parameters() if p.requires_grad]
         method = _Noted(combiner, partial(self._note, applied))
         unrelated = reachability.unrelated()
-        return gradient_root(value, terms, reachability, parameters, method, extras), unrelated
+        root = gradient_root(value, terms, reachability, parameters, method, extras, on_reached)
+        return root, unrelated
 
     def _note(self, applied: Applied, weights: list[float]) -> None:
         applied.weights = self._applied = weights

@@ -1,6 +1,6 @@
 """Terms that take no part in an update: what is left to them, and what only they reach."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 from lossweave.backward import reached_leaves
 from lossweave.utils import distributed
 
-__all__ = ["Held", "Parts", "parts"]
+__all__ = ["Frozen", "Held", "Parts", "parts"]
 
 
 class Parts(NamedTuple):
@@ -86,3 +86,34 @@ class Held:
         found = distributed.sum_(torch.tensor(flags, device=parameters[0].device)) > 0
         only_inactive = (found[1] & ~found[0]).tolist()
         return [p for p, held in zip(parameters, only_inactive, strict=True) if held]
+
+
+class Frozen:
+    """The terms that need no gradient, each told once."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def tell(
+        self,
+        terms: Sequence[Tensor | None],
+        names: Sequence[str],
+        label: str,
+        log: Callable[[str], None],
+    ) -> None:
+        """Say of which terms nothing can be trained.
+
+        Args:
+            terms: attached scalars; None where a term is absent.
+            names: theirs.
+            label: the combiner's name.
+            log: where it is said.
+        """
+        for term, name in zip(terms, names, strict=True):
+            if term is not None and not term.requires_grad and name not in self._told:
+                self._told.add(name)
+                log(
+                    f"the term {name!r} needs no gradient (what it reaches is frozen): it counts "
+                    f"in what {label} makes of the losses and trains nothing, so an update in "
+                    "which it has all the weight trains nothing at all"
+                )

@@ -1,6 +1,6 @@
 """What logs get of an update's results."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -9,8 +9,9 @@ from lossweave.combination.entries import sorted_into
 from lossweave.combination.step import StepResult
 from lossweave.combination.terms import TermMap
 from lossweave.combination.tree import TermNode
+from lossweave.combiners import Combiner
 
-__all__ = ["entry_means", "term_values"]
+__all__ = ["entry_means", "log_values", "term_values"]
 
 
 def term_values(
@@ -30,6 +31,26 @@ def term_values(
         }
         for k, name in enumerate(terms.names)
     }
+
+
+def log_values(
+    last: Mapping[str, Mapping[str, float]], combiner: Combiner, suffix: str
+) -> dict[str, float]:
+    """What logs get: ``term_NAME`` and ``weight_NAME``, and the combiner's own measures.
+
+    Args:
+        last: as :func:`term_values` gives it.
+        combiner: whose measures begin anew.
+        suffix: added to every name.
+    """
+    values: dict[str, float] = {}
+    for term, found in last.items():
+        name = term.replace(".", "_") + suffix
+        values[f"term_{name}"] = found["value"]
+        values[f"weight_{name}"] = found["weight"]
+    values.update({name + suffix: value for name, value in combiner.measures().items()})
+    combiner.forget_measures()
+    return values
 
 
 def _one(result: StepResult, node: TermNode, terms: TermMap) -> dict[str, list[float]]:

@@ -29,6 +29,8 @@ class SettledTerms(nn.Module):
         super().__init__()
         self.node = node
         self.terms = terms
+        #: Whether a checkpoint's state has been loaded.
+        self.loaded = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -78,4 +80,5 @@ class SettledTerms(nn.Module):
             losses = bytes(stored.tolist()).decode().split("\n")
             if losses != self.node.settled_for:
                 self._take(self.terms.settled_for(losses), losses, stored.device)
+        self.loaded = any(key.startswith(f"{prefix}node.") for key in state_dict)
         super()._load_from_state_dict(state_dict, prefix, *args)

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from lossweave.combination.tree import Evaluation
 
-__all__ = ["Applied", "StepResult"]
+__all__ = ["Applied", "OwnTotal", "StepResult"]
 
 
 @dataclass
@@ -16,6 +16,22 @@ class Applied:
     """The weights that a combiner of gradients applied: known since its backward pass."""
 
     weights: list[float] | None = None
+
+
+class OwnTotal(NamedTuple):
+    """The loss that a detector's own method makes of the raw losses, beside their sum.
+
+    Args:
+        method: its name.
+        total: what it returns.
+        added: the sum.
+        slack: by how much the two may differ, by rounding.
+    """
+
+    method: str
+    total: Tensor
+    added: Tensor
+    slack: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +52,7 @@ class StepResult:
             combined.
         again: the raw losses of the same batch, measured again without gradients, where the
             framework's hook could not do that itself.
+        own: the detector's own total, where a method of its own makes one and it is not taken.
     """
 
     entries: Mapping[str, Tensor]
@@ -47,3 +64,4 @@ class StepResult:
     active: tuple[bool, ...] = ()
     applied: Applied = field(default_factory=Applied)
     again: Callable[..., Mapping[str, Any]] | None = None
+    own: OwnTotal | None = None

@@ -1,7 +1,6 @@
 """The optimizer update under way: which of its forwards' results the backward reached."""
 
 from collections.abc import Iterable
-from functools import partial
 from typing import Any
 
 import torch
@@ -9,7 +8,7 @@ from torch import Tensor
 
 from lossweave.combination.step import StepResult
 
-__all__ = ["Update"]
+__all__ = ["Expected", "Update"]
 
 
 class Update:
@@ -19,8 +18,11 @@ class Update:
     that only looks, teaches nothing.
 
     Example:
-        >>> update, root = Update(), torch.ones((), requires_grad=True) * 2
-        >>> update.add(StepResult({}), root)
+        >>> update = Update()
+        >>> root = torch.ones((), requires_grad=True) * 2
+        >>> expected = update.expect()
+        >>> expected.watch([root])
+        >>> update.add(StepResult({}), expected)
         >>> len(update.reached)
         0
         >>> root.backward()
@@ -49,26 +51,17 @@ class Update:
         self.forwards = self.backwards = 0
         self._flags, self._bad = [], False
 
-    def add(self, result: StepResult, root: Tensor) -> None:
-        """Take a forward's result, and watch its root."""
-        self.latest = result
+    def expect(self) -> "Expected":
+        """What a forward's root tells when a backward reaches it, before its result is known."""
+        return Expected(self)
+
+    def add(self, result: StepResult, expected: "Expected") -> None:
+        """Take a forward's result, whose root tells when it is reached."""
+        self.latest = expected.result = result
         self.forwards += 1
-        self.watch([root])
 
-    def watch(self, roots: Iterable[Any]) -> None:
-        """Watch the first of these that a backward can reach, for the last forward's result."""
-        for root in roots:
-            if isinstance(root, Tensor) and root.requires_grad and self.latest is not None:
-                root.register_hook(partial(self.reach, self.latest))
-                return
-
-    def reach(self, result: StepResult, grad: Tensor | None = None) -> None:
-        """Take note that a backward has reached a result's root.
-
-        Args:
-            result: one that was added.
-            grad: the gradient there, as a tensor's hook is given it; not looked at.
-        """
+    def reach(self, result: StepResult) -> None:
+        """Take note that a backward has reached a result's root."""
         if any(known is result for known in self.reached):
             return
         self.reached.append(result)
@@ -101,3 +94,26 @@ class Update:
         """What logs show: the iteration's results that were reached, or else the last there was."""
         latest = [] if self.latest is None else [self.latest]
         return [*self.shown, *self.reached] or latest
+
+
+class Expected:
+    """Called when a backward reaches a root.
+
+    Args:
+        update: what is told.
+    """
+
+    def __init__(self, update: Update) -> None:
+        self.update = update
+        self.result: StepResult | None = None
+
+    def __call__(self) -> None:
+        if self.result is not None:
+            self.update.reach(self.result)
+
+    def watch(self, roots: Iterable[Any]) -> None:
+        """Be told by the first of these that a backward can reach: a root of the framework's."""
+        for root in roots:
+            if isinstance(root, Tensor) and root.requires_grad:
+                root.register_hook(lambda grad: self())
+                return

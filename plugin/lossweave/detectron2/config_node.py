@@ -27,6 +27,8 @@ def add_lossweave_config(cfg: CfgNode) -> CfgNode:
     ``EXTRA``             'add' or 'error', for losses that belong to no term
     ``ON_NONFINITE``      'raise' or 'skip'
     ``PENALTY``           a list of penalties' arguments: ``[{kind: l2, weight: 1e-4}]``
+    ``LOADED_STATE``      'take' or 'leave', for learned state of the checkpoint that training
+                          starts from
     ``NUMBERED_DRAWS``    whether lossweave's tools number the draws (see
                           :func:`lossweave.detectron2.build_numbered_train_loader`)
     ``HELD_OUT``          names of data sets that are not trained on, for AutoLoss
@@ -54,6 +56,7 @@ def add_lossweave_config(cfg: CfgNode) -> CfgNode:
     node.EXTRA = "add"
     node.ON_NONFINITE = "raise"
     node.PENALTY = ()
+    node.LOADED_STATE = "take"
     node.NUMBERED_DRAWS = False
     node.HELD_OUT = ()
     node.HELD_OUT_BATCHES = 1
@@ -86,6 +89,7 @@ def combination_options(cfg: CfgNode) -> tuple[str, dict[str, Any]]:
         "extra": node.EXTRA,
         "on_nonfinite": node.ON_NONFINITE,
         "penalty": _plain(node.PENALTY),
+        "loaded_state": node.LOADED_STATE,
     }
 
 

@@ -77,11 +77,10 @@ class CombinedLossMixin:
         again = None
         if combination.recomputes or combination.wants_held_out:
             again = partial(_again, self, _precision(losses), batched_inputs)
-        root = combination(losses, total, self, again)
+        root = combination(losses, total, self, again, watched=losses.values())
         if alone is not None:
             _log_alone(combination, alone)
         if plain:
-            combination.update.watch(losses.values())
             return losses
         return {"total_loss": _finite_or_zero(root, combination.update.latest)}
 
@@ -218,6 +217,7 @@ def combine_losses(
     extra: str = "add",
     on_nonfinite: str = "raise",
     penalty: Any = None,
+    loaded_state: str = "take",
 ) -> nn.Module:
     """Make the training losses of a detector be combined by ``combiner``. In place.
 
@@ -231,6 +231,7 @@ def combine_losses(
             :func:`lossweave.combination.build_combination`.
         extra: 'add' or 'error', for losses that belong to no term.
         on_nonfinite: 'raise' or 'skip'; see :class:`lossweave.combination.LossCombination`.
+        loaded_state: 'take' or 'leave'; see there.
 
         penalty: arguments of a :class:`lossweave.ParameterPenalty`, or a list of them: one more
             loss each.
@@ -266,6 +267,7 @@ def combine_losses(
         roi=getattr(model, "roi_heads", None) is not None,
         extra=extra,
         on_nonfinite=on_nonfinite,
+        loaded_state=loaded_state,
         hook_line=_HOOK,
     )
     boundary = combination.boundary

@@ -16,7 +16,6 @@ from torch.nn.parallel import DistributedDataParallel
 from lossweave.combination import LossCombination
 from lossweave.combination.entries import LossEntries
 from lossweave.combination.log import entry_means
-from lossweave.combination.nonfinite import ADVICE, described
 from lossweave.detectron2.detector import put_losses
 from lossweave.errors import LossweaveError, NonFiniteLossError
 from lossweave.host.held_out import mean_losses, seeded, untouched
@@ -55,9 +54,12 @@ class CombinerHook(HookBase):
             are not trained on. On every rank its first batch is kept in memory and measured
             again and again.
         held_out_batches: how many batches.
+        max_skips: updates skipped in a row (``on_nonfinite='skip'``) at which the run ends; None
+            never ends it.
 
     Raises:
-        NonFiniteLossError: in training, a loss is not finite and ``on_nonfinite`` is 'raise'.
+        NonFiniteLossError: in training, a loss is not finite and ``on_nonfinite`` is 'raise'; too
+            many updates are skipped; a checkpoint's weights are not finite.
         LossweaveError: before it, a combiner asks for held-out losses and there is no data.
     """
 
@@ -67,11 +69,13 @@ class CombinerHook(HookBase):
         accumulation: int = 1,
         held_out: Iterable[Any] | None = None,
         held_out_batches: int = 1,
+        max_skips: int | None = 100,
     ) -> None:
         counts = (
             ("interval", interval),
             ("accumulation", accumulation),
             ("held_out_batches", held_out_batches),
+            ("max_skips", 1 if max_skips is None else max_skips),
         )
         for name, value in counts:
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -80,8 +84,9 @@ class CombinerHook(HookBase):
         self.accumulation = accumulation
         self.held_out, self.held_out_batches = held_out, held_out_batches
         self._batches: list[Any] = []
+        self._model: Any = None
         self._loaded: dict[str, Any] = {}
-        self._host = HostHook(before=self._look)
+        self._host = HostHook(max_skips, before=self._look)
         self._looked = True
         self._failure = ""
 
@@ -89,9 +94,13 @@ class CombinerHook(HookBase):
 
     def before_train(self) -> None:
         """Find the combiners, watch the optimizer, restore what the checkpoint kept."""
-        model = self.trainer.model
-        self._model: Any = model.module if isinstance(model, DistributedDataParallel) else model
-        self._host.begin(self._model, [self.trainer.optimizer])
+        model = _of(self.trainer, "model")
+        if model is None:
+            raise LossweaveError(
+                f"CombinerHook: {type(self.trainer).__name__} has no attribute 'model'"
+            )
+        self._model = model.module if isinstance(model, DistributedDataParallel) else model
+        self._host.begin(self._model, [_of(self.trainer, "optimizer")])
         where = (
             "CombinerHook(held_out=...), in a yaml config LOSSWEAVE.HELD_OUT, in a LazyConfig "
             "dataloader.held_out"
@@ -101,11 +110,12 @@ class CombinerHook(HookBase):
                 self._batches = list(islice(self.held_out or (), self.held_out_batches))
             if not self._batches:
                 raise LossweaveError("CombinerHook: the data of held_out has no sample")
-        self._per_epoch = _per_epoch(self.trainer.data_loader)
+        self._per_epoch = _per_epoch(_of(self.trainer, "data_loader"))
         loaded, self._loaded = self._loaded, {}
         self._host.load_state_dict(loaded)
-        if _NORMALIZER in loaded:
-            setattr(self._model, _NORMALIZER, loaded[_NORMALIZER])
+        holder = self._normalized()
+        if _NORMALIZER in loaded and holder is not None:
+            setattr(holder, _NORMALIZER, loaded[_NORMALIZER])
 
     def before_step(self) -> None:
         """Tell the combiners where the training stands."""
@@ -114,7 +124,7 @@ class CombinerHook(HookBase):
             Progress(
                 iteration=self.trainer.iter,
                 accumulation=self.accumulation,
-                max_iterations=self.trainer.max_iter,
+                max_iterations=getattr(self.trainer, "max_iter", None),
                 iterations_per_epoch=self._per_epoch,
             )
         )
@@ -122,9 +132,9 @@ class CombinerHook(HookBase):
     def after_step(self) -> None:
         """Look at the losses, learn from new ones where a combiner asks to, log."""
         self._look()
-        self._host.end_iteration(self._again, self._held_out)
+        self._host.end_iteration(self._again, self._held_out, self._bypass)
         at = self.trainer.iter
-        if (at + 1) % self.interval == 0 or at + 1 == self.trainer.max_iter:
+        if (at + 1) % self.interval == 0 or at + 1 == getattr(self.trainer, "max_iter", None):
             values = self._host.logged()
             if values and comm.is_main_process():
                 get_event_storage().put_scalars(smoothing_hint=False, **values)
@@ -148,13 +158,16 @@ class CombinerHook(HookBase):
         """
         if self._failure:
             return self._failure
+        found: dict[str, float] = {}
         for combination in self._host.combinations.values():
-            found = {n: float(x) for n, x in entry_means(combination.update.results).items()}
-            bad = {name: value for name, value in found.items() if not math.isfinite(value)}
-            bad = bad or {"total_loss": math.nan}
-            what = described(bad, "total_loss", combination.terms, combination.label)
-            return f"iteration {self.trainer.iter}: {what}; {ADVICE}"
-        return ""
+            means = entry_means(combination.update.results)
+            found.update({name: float(entry) for name, entry in means.items()})
+        if all(map(math.isfinite, found.values())):
+            found["total_loss"] = math.nan
+        try:
+            return self._host.look(found, "total_loss", everywhere=True)
+        except NonFiniteLossError as error:
+            return str(error)
 
     # ----------------------------------------------------------------------- the iteration
 
@@ -166,6 +179,20 @@ class CombinerHook(HookBase):
         self._looked = True
         for combination in self._host.combinations.values():
             put_losses(combination, self.trainer.iter)
+
+    def _bypass(self, path: str, combination: LossCombination) -> str:
+        trainer, model = type(self.trainer).__name__, type(self._model).__name__
+        if combination.update.forwards:
+            return (
+                f"{trainer}.run_step runs its backward through something else than what the "
+                f"forward of {path or model!r} returns, so nothing of it is combined; let it "
+                "optimise the sum of that dictionary"
+            )
+        who = f"{model}.forward" if path else f"{trainer}.run_step"
+        return (
+            f"{who} never calls the forward of {path or model!r}, whose losses are to be combined, "
+            "so nothing is"
+        )
 
     def _again(self, combination: LossCombination) -> Any:
         again = combination.update.results[-1].again
@@ -183,24 +210,37 @@ class CombinerHook(HookBase):
     @contextmanager
     def _same_normalizer(self) -> Iterator[None]:
         """What another look at the data must not move."""
-        normalizer = getattr(self._model, _NORMALIZER, None)
+        holder = self._normalized()
+        normalizer = getattr(holder, _NORMALIZER, None)
         yield
-        if normalizer is not None:
-            setattr(self._model, _NORMALIZER, normalizer)
+        if holder is not None:
+            setattr(holder, _NORMALIZER, normalizer)
+
+    def _normalized(self) -> Any:
+        """The detector, wherever it is in the model, that keeps a normalizer; else None."""
+        modules = () if self._model is None else self._model.modules()
+        return next((module for module in modules if hasattr(module, _NORMALIZER)), None)
 
     # ---------------------------------------------------------------------- resumption
 
     def state_dict(self) -> dict[str, Any]:
         """What an exact resume needs and the framework leaves out."""
+        self._host.check_weights()
         kept: dict[str, Any] = self._host.state_dict()
-        normalizer = getattr(self._model, _NORMALIZER, None)
-        if normalizer is not None:
-            kept[_NORMALIZER] = float(normalizer)
+        holder = self._normalized()
+        if holder is not None:
+            kept[_NORMALIZER] = float(getattr(holder, _NORMALIZER))
         return kept
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take back what :meth:`state_dict` gave; the trainer's checkpointer calls it."""
         self._loaded = dict(state_dict)
+
+
+def _of(trainer: Any, name: str) -> Any:
+    """What a trainer, or the one that it wraps, keeps; None where that is nothing."""
+    inner = getattr(trainer, "_trainer", None)
+    return getattr(trainer, name, getattr(inner, name, None))
 
 
 def _per_epoch(loader: Any) -> int | None:
@@ -211,6 +251,6 @@ def _per_epoch(loader: Any) -> int | None:
         loader = loader.dataset
     try:
         count = len(loader)
-    except TypeError:
+    except (TypeError, NotImplementedError):
         return None
     return max(1, count // (size * comm.get_world_size())) if size else None

@@ -5,19 +5,26 @@ translates: it tells where the training stands, what an optimizer is, how a batc
 measured again, and how its framework logs.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from lossweave.combination import LossCombination
+from lossweave.combination.nonfinite import ADVICE, described
 from lossweave.errors import LossweaveError, NonFiniteLossError
 from lossweave.host import optimizer_step
+from lossweave.host.optimizer_step import torch_optimizers
 from lossweave.progress import Progress
+from lossweave.utils import distributed
 
 __all__ = ["HostHook"]
 
 Losses = Mapping[str, Any]
+#: What helps where there is no combination.
+PLAIN_ADVICE = "lower the learning rate or clip gradients"
 
 
 class HostHook:
@@ -27,7 +34,8 @@ class HostHook:
 
         host.begin(model, optimizers)        # before training
         host.begin_iteration(progress)       # before every iteration
-        host.end_iteration(...)              # after it, the losses having been looked at
+        host.look(losses)                    # at the losses, when they are on the host
+        host.end_iteration(...)              # after it
         host.logged()                        # at the log's interval
         host.end()                           # after training
 
@@ -50,6 +58,7 @@ class HostHook:
         self.skipped = self.in_a_row = 0
         self._handles: list[Any] = []
         self._optimizers = 0
+        self._reached = self._told = False
         self._norm: Callable[[list[Tensor]], Tensor] = optimizer_step.norm
 
     @property
@@ -69,7 +78,7 @@ class HostHook:
 
         Args:
             model: without a wrapper of the framework's.
-            optimizers: all that step it.
+            optimizers: all that step it; none, where a host has other means.
             norm: of the gradients that an optimizer is going to see, before clipping.
         """
         self.end()
@@ -79,10 +88,30 @@ class HostHook:
             for name, module in model.named_modules()
             if isinstance(module, LossCombination)
         }
-        self._optimizers = len(optimizers)
-        self._handles = [
-            optimizer.register_step_pre_hook(self._before_step) for optimizer in optimizers
-        ]
+        watched = [one for optimizer in optimizers for one in torch_optimizers(optimizer)]
+        self._optimizers = len(watched)
+        self._handles = [one.register_step_pre_hook(self._before_step) for one in watched]
+        self._reached = self._told = False
+        if optimizers and not watched:
+            self._do_without(optimizers)
+
+    def _do_without(self, optimizers: Sequence[Any]) -> None:
+        """Refuse what needs to see the optimizer's step, where it cannot be seen."""
+        for combination in self.combinations.values():
+            who = next(
+                (
+                    type(combiner).__name__
+                    for combiner in combination.combiners
+                    if combiner.inactive == "hold" or combiner.reads_grad_norm
+                ),
+                "on_nonfinite='skip'" if combination.skips else "",
+            )
+            if who:
+                what = ", ".join(type(one).__name__ for one in optimizers)
+                raise LossweaveError(
+                    f"{who} has to see the step of a torch optimizer, and none is found in the "
+                    f"training's optimizer ({what}); keep it in an attribute"
+                )
 
     def need_held_out(self, given: bool, where: str) -> bool:
         """Whether a combiner asks for held-out losses.
@@ -117,20 +146,26 @@ class HostHook:
         self,
         again: Callable[[LossCombination], Losses],
         held_out: Callable[[LossCombination], Losses],
+        bypass: Callable[[str, LossCombination], str] | None = None,
     ) -> None:
         """Let the combiners learn what the optimizer's step has not let them learn yet.
 
         Args:
             again: measures the losses of the same batch, without gradients.
             held_out: measures those of the held-out data.
+            bypass: words for a combination (and the module that holds it) that the framework's
+                step went around; None where that is no mistake.
 
         Raises:
+            LossweaveError: no backward has reached any combination.
             NonFiniteLossError: too many updates were skipped in a row.
         """
         for combination in self.combinations.values():
             combination.end_iteration()
         if self.progress is None or not self.progress.last_of_update:
             return
+        if bypass is not None:
+            self._check_reached(bypass)
         for combination in self.combinations.values():
             if combination.recomputes and not combination.skipping:
                 combination.relearn(again(combination))
@@ -138,6 +173,21 @@ class HostHook:
             if combination.wants_held_out and not combination.skipping:
                 combination.held_out(held_out(combination))
         self._count_skips()
+
+    def _check_reached(self, bypass: Callable[[str, LossCombination], str]) -> None:
+        """A run whose first update is not that of a combination ends; what happens later, as in a
+        phase of training that optimises something else, is said once."""
+        found = self.combinations.items()
+        if not found or any(combination.update.backwards for _, combination in found):
+            self._reached = True
+            return
+        if self._reached and self._told:
+            return
+        message = bypass(*next(iter(found)))
+        if not self._reached:
+            raise LossweaveError(message)
+        self._told = True
+        next(iter(self.combinations.values())).log(f"in this update, {message}")
 
     def _count_skips(self) -> None:
         if not any(combination.skipping for combination in self.combinations.values()):
@@ -148,13 +198,19 @@ class HostHook:
         if self.max_skips is not None and self.in_a_row >= self.max_skips:
             raise NonFiniteLossError(
                 f"{self.in_a_row} updates in a row were skipped, since something in them was not "
-                "finite; lower the learning rate or clip gradients"
+                f"finite; {PLAIN_ADVICE}"
             )
 
-    def logged(self) -> dict[str, float]:
-        """What logs get of all combinations. Synchronises."""
+    def logged(self, fresh: bool = True) -> dict[str, float]:
+        """What logs get of all combinations. Synchronises.
+
+        Args:
+            fresh: leave out what was not computed in this update.
+        """
         values: dict[str, float] = {}
         for number, combination in enumerate(self.combinations.values()):
+            if fresh and not combination.update.forwards:
+                continue
             values.update(combination.logged(f"_{number}" if number else ""))
         if self.skips:
             values["skipped_updates"] = float(self.skipped)
@@ -183,11 +239,64 @@ class HostHook:
             for combination in self.combinations.values()
             if combination.combiner.reads_grad_norm and not combination.skipping
         ]
-        left = optimizer_step.gradients(optimizer) if reading and self._optimizers == 1 else []
+        ends = self.progress is None or self.progress.last_of_update
+        alone = ends and self._optimizers == 1
+        left = optimizer_step.gradients(optimizer) if reading and alone else []
         if left:
             norm = self._norm(left)
             for combiner in reading:
                 combiner.grad_norm(norm)
+
+    # ----------------------------------------------------------------- what is not finite
+
+    def look(self, losses: Mapping[str, float], total: str, everywhere: bool = False) -> str:
+        """Look at an iteration's losses, once they are on the host.
+
+        Args:
+            losses: this rank's, by the names in the framework's log.
+            total: the name there of what was optimised.
+            everywhere: whether they are those of all ranks already; else a collective.
+
+        Returns:
+            Where some are not finite, and the update is skipped, what is to be said; else nothing.
+
+        Raises:
+            NonFiniteLossError: some are not, on any rank, and updates are not skipped; on all
+                ranks, naming the same ones.
+        """
+        bad = {name: value for name, value in losses.items() if not math.isfinite(value)}
+        if not everywhere and distributed.world_size() > 1:
+            device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
+            flag = torch.tensor([float(bool(bad))], device=device)
+            if distributed.sum_(flag).item():
+                ranks = distributed.gather_objects(bad)
+                bad = next((found for found in ranks if found), bad)
+        if not bad:
+            return ""
+        words, advice = ", ".join(f"{name} is {value}" for name, value in bad.items()), PLAIN_ADVICE
+        for combination in self.combinations.values():
+            words = described(bad, total, combination.terms, combination.label)
+            advice = ADVICE
+            break
+        at = "" if self.progress is None else f"iteration {self.progress.iteration}: "
+        if not self.skips:
+            raise NonFiniteLossError(f"{at}{words}; {advice}")
+        return f"{at}{words}; this optimizer update is skipped"
+
+    def check_weights(self) -> None:
+        """Refuse to save weights that are not finite. Synchronises: before checkpoints only.
+
+        Raises:
+            NonFiniteLossError: naming the first of them.
+        """
+        named = [] if self.model is None else list(self.model.named_parameters())
+        weights = [p for _, p in named if p.is_floating_point() and p.numel()]
+        if not weights or optimizer_step.all_finite(weights):
+            return
+        name = next(n for n, p in named if not p.isfinite().all())
+        raise NonFiniteLossError(
+            f"the weights of {name!r} are not finite, so no checkpoint is written; {PLAIN_ADVICE}"
+        )
 
     # ---------------------------------------------------------------------- resumption
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lossweave.combination import LossCombination
 from lossweave.utils import distributed
 
-__all__ = ["finite", "gradients", "norm", "withhold"]
+__all__ = ["all_finite", "finite", "gradients", "norm", "torch_optimizers", "withhold"]
 
 
 def withhold(combination: LossCombination, optimizer: Any, model: nn.Module) -> None:
@@ -71,6 +71,55 @@ def finite(grads: list[Tensor]) -> Tensor:
         >>> finite([torch.ones(2), torch.tensor([1.0, torch.inf])])
         tensor(False)
     """
-    largest = torch.stack([x.float() for x in torch._foreach_norm(grads, torch.inf)])
-    bad = (~largest.isfinite()).any().float()
-    return distributed.sum_(bad) == 0
+    return distributed.sum_((~all_finite(grads)).float()) == 0
+
+
+@torch.no_grad()
+def all_finite(tensors: list[Tensor]) -> Tensor:
+    """Whether all of them are finite, as a flag on their device.
+
+    Args:
+        tensors: at least one, all floating.
+    """
+    largest = torch._foreach_norm([x.detach() for x in tensors], torch.inf)
+    return torch.stack([x.float() for x in largest]).isfinite().all()
+
+
+def torch_optimizers(optimizer: Any) -> list[Any]:
+    """The optimizers of torch's that step the parameters: itself, or those that it wraps.
+
+    Args:
+        optimizer: of torch's kind, or any object that keeps such ones in its attributes, at most
+            three steps away.
+
+    Returns:
+        None, where it keeps none.
+
+    Example:
+        >>> class EverySecond:
+        ...     def __init__(self, inner):
+        ...         self.inner = inner
+        >>> inner = torch.optim.SGD([torch.ones(1, requires_grad=True)], lr=0.1)
+        >>> torch_optimizers(EverySecond(inner)) == [inner]
+        True
+    """
+    level, seen = [optimizer], {id(optimizer)}
+    for _ in range(4):
+        found = [one for one in level if _watchable(one)]
+        if found:
+            return found
+        inner = [value for one in level for value in _attributes(one) if id(value) not in seen]
+        seen.update(map(id, inner))
+        level = inner
+    return []
+
+
+def _watchable(value: Any) -> bool:
+    return isinstance(value, torch.optim.Optimizer) and hasattr(value, "_optimizer_step_pre_hooks")
+
+
+def _attributes(value: Any) -> list[Any]:
+    """What an object keeps that may be, or may keep, an optimizer."""
+    if isinstance(value, (Tensor, nn.Module, str, int, float)) or not hasattr(value, "__dict__"):
+        return list(value.values()) if isinstance(value, dict) else []
+    return [v for v in vars(value).values() if not isinstance(v, (Tensor, nn.Module))]

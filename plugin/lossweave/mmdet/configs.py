@@ -30,7 +30,7 @@ __all__ = [
 _COMBINED_TYPE = "CombinedLossDetector"
 _TYPE = f"lossweave.{_COMBINED_TYPE}"
 #: What of a model's config says how its losses are combined.
-_COMBINED = ("combiner", "terms", "extra", "on_nonfinite", "penalty")
+_COMBINED = ("combiner", "terms", "extra", "on_nonfinite", "loaded_state", "penalty")
 #: What may differ between a run and its continuation.
 _FREE = ("work_dir", "resume", "load_from", "launcher", "custom_hooks", "visualizer")
 

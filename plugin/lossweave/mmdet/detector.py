@@ -54,10 +54,10 @@ class CombinedLossMixin:
         if self.loss_penalties:
             model: Any = self
             losses = penalized(losses, self.loss_penalties, model)
+        named = {name: value for name, value in losses.items() if "loss" in name}
         total, log_vars = parse(losses)
-        root = self.loss_combination(
-            {name: value for name, value in losses.items() if "loss" in name}, total, self
-        )
+        own = "" if parse.__func__ is BaseModel.parse_losses else parse.__func__.__qualname__
+        root = self.loss_combination(named, total, self, own=own)
         if root is not total:
             log_vars["loss"] = root.detach()
         return root, log_vars
@@ -123,6 +123,7 @@ def CombinedLossDetector(
     extra: str = "add",
     on_nonfinite: str = "raise",
     penalty: Any = None,
+    loaded_state: str = "take",
     **kwargs: Any,
 ) -> Any:
     """Build a detector whose training losses are combined by ``combiner``.
@@ -139,6 +140,7 @@ def CombinedLossDetector(
         on_nonfinite: 'raise' or 'skip'; see :class:`lossweave.combination.LossCombination`.
         penalty: ``dict(type='lossweave.ParameterPenalty', ...)``, or a list of them: one more
             loss each; see :class:`lossweave.ParameterPenalty`.
+        loaded_state: 'take' or 'leave'; see there.
         kwargs: the base detector's own arguments.
 
     Raises:
@@ -156,7 +158,9 @@ def CombinedLossDetector(
     """
     base = _resolve(base_detector) if isinstance(base_detector, str) else base_detector
     where = f"to the config: {HOOK_LINE}"
-    options: dict[str, Any] = dict(extra=extra, on_nonfinite=on_nonfinite, hook_line=where)
+    options: dict[str, Any] = dict(
+        extra=extra, on_nonfinite=on_nonfinite, loaded_state=loaded_state, hook_line=where
+    )
     combiner = build_combiner(combiner)  # what is wrong with it ends here
     penalties = read_penalties(penalty)
     catches = isinstance(combiner, GradientCombiner) and Boundary(combiner.boundary).needs_forward

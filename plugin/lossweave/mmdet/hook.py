@@ -1,8 +1,8 @@
 """The hook: what a combiner needs to know, and what the optimizer must leave alone."""
 
-import math
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -12,15 +12,16 @@ from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_dist_info
 from mmengine.hooks import Hook, LoggerHook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
-from mmengine.optim import OptimWrapper
+from mmengine.model import BaseModel, is_model_wrapper
+from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 
-from lossweave.combination.nonfinite import ADVICE, described
-from lossweave.errors import LossweaveError, NonFiniteLossError
+from lossweave.combination import LossCombination
+from lossweave.errors import LossweaveError
 from lossweave.host import optimizer_step
 from lossweave.host.draws import seed_main
 from lossweave.host.hook import HostHook
+from lossweave.mmdet.detector import CombinedLossMixin
 from lossweave.mmdet.draws import SeededBatchSampler
 from lossweave.mmdet.held_out import HeldOut, training_losses
 from lossweave.progress import Progress
@@ -51,9 +52,13 @@ class CombinerHook(Hook):
             trained on. On every rank its first batch is kept in memory and measured again
             and again.
         held_out_batches: how many batches.
+        max_skips: updates skipped in a row (``on_nonfinite='skip'``) at which the run ends; None
+            never ends it.
 
     Raises:
-        NonFiniteLossError: in training, a loss is not finite and ``on_nonfinite`` is 'raise'.
+        NonFiniteLossError: in training, a loss is not finite and ``on_nonfinite`` is 'raise', or
+            there is no combiner; too many updates are skipped; a checkpoint's weights are not
+            finite.
         LossweaveError: before it, a combiner asks for held-out losses and there is no data.
     """
 
@@ -64,15 +69,22 @@ class CombinerHook(Hook):
         interval: int | None = None,
         held_out: dict[str, Any] | None = None,
         held_out_batches: int = 1,
+        max_skips: int | None = 100,
     ) -> None:
-        for name, count in (("interval", interval), ("held_out_batches", held_out_batches)):
-            if count is not None and (not isinstance(count, int) or count < 1):
+        for name, count in (
+            ("interval", interval),
+            ("held_out_batches", held_out_batches),
+            ("max_skips", max_skips),
+        ):
+            if count is not None and (
+                isinstance(count, bool) or not isinstance(count, int) or count < 1
+            ):
                 raise LossweaveError(f"CombinerHook: {name}={count!r} should be at least 1")
         self.interval = interval
         self.held_out, self.held_out_batches = held_out, held_out_batches
         self._held_out: HeldOut | None = None
         self._loaded: dict[str, Any] = {}
-        self._host = HostHook()
+        self._host = HostHook(max_skips)
         self._draws: SeededBatchSampler | None = None
 
     # ------------------------------------------------------------------------ training
@@ -89,7 +101,7 @@ class CombinerHook(Hook):
             self._log_interval = loggers[0].interval if loggers else 50
         else:
             self._log_interval = self.interval
-        optimizers = [wrapper.optimizer for wrapper in _optim_wrappers(runner)]
+        optimizers = [getattr(w, "optimizer", w) for w in _optim_wrappers(runner)]
         self._host.begin(self._model, optimizers, partial(_norm, runner.optim_wrapper))
         where = (
             "dict(type='lossweave.CombinerHook', held_out=dict(batch_size=..., dataset=...)), with "
@@ -107,7 +119,7 @@ class CombinerHook(Hook):
         progress = Progress(
             iteration=runner.iter,
             accumulation=_accumulation(runner),
-            max_iterations=runner.max_iters,
+            max_iterations=getattr(runner.train_loop, "max_iters", None),
             iterations_per_epoch=self._per_epoch,
         )
         self._host.begin_iteration(progress)
@@ -120,10 +132,10 @@ class CombinerHook(Hook):
         outputs: dict[str, Any] | None = None,
     ) -> None:
         """Check what was logged, learn from the new losses where asked to, log the weights."""
+        self._look(runner, outputs or {})
         if not self._host.combinations:
             return
-        self._check_finite(runner, outputs or {})
-        context = runner.optim_wrapper.optim_context
+        context = _context(runner.optim_wrapper)
 
         def again(_: Any) -> Mapping[str, Any]:
             return training_losses(self._model, data_batch, context)
@@ -131,7 +143,7 @@ class CombinerHook(Hook):
         def held_out(_: Any) -> Mapping[str, Any]:
             return self._held_out.losses(self._model, context) if self._held_out else {}
 
-        self._host.end_iteration(again, held_out)
+        self._host.end_iteration(again, held_out, partial(_bypass, self._model, runner))
         if self.every_n_inner_iters(batch_idx, self._log_interval) or (
             self._per_epoch and batch_idx + 1 == self._per_epoch
         ):
@@ -144,24 +156,16 @@ class CombinerHook(Hook):
 
     # ------------------------------------------------------------------------ messages
 
-    def _check_finite(self, runner: Runner, outputs: dict[str, Any]) -> None:
-        hub = runner.message_hub
-        bad = [
-            name
+    def _look(self, runner: Runner, outputs: dict[str, Any]) -> None:
+        scalars = runner.message_hub.log_scalars
+        losses = {
+            name: scalars[f"train/{name}"].current()
             for name in outputs
-            if "loss" in name
-            and f"train/{name}" in hub.log_scalars
-            and not math.isfinite(hub.get_scalar(f"train/{name}").current())
-        ]
-        if not bad:
-            return
-        combination = next(iter(self._host.combinations.values()))
-        values = {name: hub.get_scalar(f"train/{name}").current() for name in bad}
-        what = described(values, "loss", combination.terms, combination.label)
-        message = f"iteration {runner.iter}: {what}"
-        if not combination.skips:
-            raise NonFiniteLossError(f"{message}; {ADVICE}")
-        print_log(f"{message}; this optimizer update is skipped", "current")
+            if "loss" in name and f"train/{name}" in scalars
+        }
+        said = self._host.look(losses, "loss")
+        if said:
+            print_log(said, "current")
 
     # ---------------------------------------------------------------------- resumption
 
@@ -170,6 +174,7 @@ class CombinerHook(Hook):
         progress = self._host.progress
         if progress is None:
             return
+        self._host.check_weights()
         kept: dict[str, Any] = self._host.state_dict()
         alone = get_dist_info()[1] == 1
         if self._draws is None and alone:
@@ -215,15 +220,69 @@ class CombinerHook(Hook):
 def _norm(wrapper: Any, grads: list[torch.Tensor]) -> torch.Tensor:
     """The norm of the whole gradient, as the wrapper measured it before it was clipped."""
     scalar = f"train/{getattr(wrapper, 'grad_name', '')}"
-    if wrapper.clip_grad_kwargs and scalar in wrapper.message_hub.log_scalars:
+    if getattr(wrapper, "clip_grad_kwargs", None) and scalar in wrapper.message_hub.log_scalars:
         clipped = wrapper.message_hub.get_scalar(scalar).current()
         return torch.full((), clipped, device=grads[0].device)
     return optimizer_step.norm(grads)
 
 
-def _optim_wrappers(runner: Runner) -> Iterator[OptimWrapper]:
-    wrapper = runner.optim_wrapper
-    yield from ([wrapper] if isinstance(wrapper, OptimWrapper) else wrapper.values())
+def _optim_wrappers(runner: Runner) -> list[Any]:
+    """The wrappers of the run's optimizers; a dictionary of them has several."""
+    wrapper: Any = runner.optim_wrapper
+    if isinstance(wrapper, OptimWrapperDict):
+        return list(wrapper.values())
+    return [wrapper]
+
+
+def _context(wrapper: Any) -> Any:
+    """The precision of training, as a context for the model; a dictionary's first one's."""
+    if isinstance(wrapper, OptimWrapperDict):
+        wrapper = next(iter(wrapper.values()))
+    return getattr(wrapper, "optim_context", lambda model: nullcontext())
+
+
+def _bypass(model: Any, runner: Runner, path: str, combination: LossCombination) -> str:
+    """Which method goes around a combination.
+
+    Args:
+        model: the whole model.
+        runner: whose loop trains it.
+        path: the detector that holds the combination; '' is the model itself.
+        combination: the one.
+    """
+    owner = model.get_submodule(path) if path else model
+    steps, parses = (_definer(type(model), name) for name in ("train_step", "parse_losses"))
+    if combination.update.forwards:
+        who = type(runner.train_loop) if steps is BaseModel else steps
+        method = "run_iter" if steps is BaseModel else "train_step"
+        return (
+            f"{who.__name__}.{method} runs its backward through something else than the loss that "
+            f"{type(owner).__name__}.parse_losses returns, so nothing of it is combined; let it "
+            "optimise that loss"
+        )
+    if steps is not BaseModel:
+        where = f"the parse_losses of {path!r}" if path else "parse_losses"
+        return (
+            f"{steps.__name__}.train_step never asks {where} for the loss to optimise, so nothing "
+            "is combined; let it call that, or the step of MMEngine's BaseModel"
+        )
+    if path:
+        return (
+            f"{parses.__name__}.parse_losses adds up the losses of {path!r} "
+            f"({type(owner).__name__}), whose own parse_losses is never called, so nothing is "
+            f"combined; make {type(model).__name__} the base_detector"
+        )
+    who = type(runner.train_loop) if parses is CombinedLossMixin else parses
+    method = "run_iter" if parses is CombinedLossMixin else "parse_losses"
+    return (
+        f"{who.__name__}.{method} never asks the combination of {type(model).__name__} for the "
+        "loss to optimise, so nothing is combined"
+    )
+
+
+def _definer(kind: type, method: str) -> type:
+    """The class that defines a method of another."""
+    return next(base for base in kind.__mro__ if method in vars(base))
 
 
 def _accumulation(runner: Runner) -> int:
@@ -231,12 +290,13 @@ def _accumulation(runner: Runner) -> int:
 
 
 def _length(loader: Any) -> int | None:
-    """Iterations in one pass over the data, on all ranks together."""
+    """Iterations in one pass over the data, on all ranks together; None where nobody knows."""
     try:
         length = len(loader)
-    except TypeError:  # an iterable data set has none
+    except (TypeError, NotImplementedError):  # an iterable data set has none
         return None
-    sampler = getattr(getattr(loader, "batch_sampler", None), "sampler", loader.sampler)
+    sampler = getattr(loader, "sampler", None)
+    sampler = getattr(getattr(loader, "batch_sampler", None), "sampler", sampler)
     if isinstance(sampler, InfiniteSampler):  # its length is that of the whole data set
         length = max(1, length // get_dist_info()[1])
     return length

@@ -181,7 +181,7 @@ class Weave(nn.Module):
         Raises:
             NonFiniteLossError: a term is not finite, and ``on_nonfinite`` is 'raise'.
         """
-        values = self._hook.logged()
+        values = self._hook.logged(fresh=False)
         bad = [f"{name} is {value}" for name, value in values.items() if not isfinite(value)]
         if bad and not self._hook.skips:
             raise NonFiniteLossError(

@@ -144,7 +144,7 @@ def build_detector(cfg: Config, combiner: str | None) -> Any:
     model = cfg.model
     if "base_detector" in model:
         model["type"] = model.pop("base_detector")
-        for key in ("combiner", "terms", "extra", "on_nonfinite"):
+        for key in ("combiner", "terms", "extra", "on_nonfinite", "loaded_state"):
             model.pop(key, None)
     return MODELS.build(model)
 

@@ -206,10 +206,13 @@ def _hook_seconds(
         hooks=[],
         optim_wrapper=optimizer,
         iter=0,
-        max_iters=10_000,
+        train_loop=SimpleNamespace(max_iters=10_000),
         message_hub=hub,
     )
     hook.before_train(runner)
+    hook.before_train_iter(runner, 0)
+    model.parse_losses(dict(losses))[0].backward()  # a first update, for the hook to see
+    hook.after_train_iter(runner, 0, outputs=outputs)
 
     def run() -> None:
         hook.before_train_iter(runner, 0)
