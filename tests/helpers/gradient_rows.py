@@ -28,7 +28,15 @@ def make(name: str, count: int = 2, **more: Any) -> GradientCombiner:
 def combined(combiner: GradientCombiner, rows: Tensor) -> Tensor:
     """The combined row."""
     rows = rows.double()
-    return torch.tensor(combiner.weights_of(rows @ rows.T), dtype=torch.float64) @ rows
+    return step(combiner, rows @ rows.T) @ rows
+
+
+def step(combiner: GradientCombiner, gramian: Tensor) -> Tensor:
+    """The weights of one update, which ends with them."""
+    weights = combiner.weights_of(gramian)
+    count = len(weights)
+    combiner.update(torch.ones(count), torch.ones(count, dtype=torch.bool))
+    return torch.tensor(weights, dtype=torch.float64)
 
 
 def rows_at(t: int, count: int = 3, width: int = 7) -> Tensor:
@@ -52,7 +60,15 @@ def memory_moves_once_per_update(combiner: GradientCombiner) -> None:
     assert all(torch.equal(v, before[k]) for k, v in combiner.state_dict().items())
     combiner.begin(Progress(1, accumulation=2))
     combiner.weights_of(rows_at(1) @ rows_at(1).T)
-    assert not all(torch.equal(v, before[k]) for k, v in combiner.state_dict().items())
+    assert all(torch.equal(v, before[k]) for k, v in combiner.state_dict().items())
+    combiner.update(torch.ones(3), torch.ones(3, dtype=torch.bool))
+    moved = {k: v.clone() for k, v in combiner.state_dict().items()}
+    assert not all(torch.equal(v, before[k]) for k, v in moved.items())
+    combiner.begin(Progress(2, accumulation=2))  # an update that is skipped moves nothing
+    combiner.weights_of(rows_at(2) @ rows_at(2).T)
+    combiner.begin(Progress(4, accumulation=2))
+    combiner.update(torch.ones(3), torch.ones(3, dtype=torch.bool))
+    assert all(torch.equal(v, moved[k]) for k, v in combiner.state_dict().items())
 
 
 def missing_solver_is_said(

@@ -138,13 +138,16 @@ class Gradients:
 
 
 class _Noted:
-    """A combiner, as the gradient root asks it, whose weights are noted for the logs."""
+    """A combiner, as the gradient root asks it: for one forward's losses, whose weights are noted
+    for the logs."""
 
     def __init__(self, combiner: GradientCombiner, note: Callable[[list[float]], None]) -> None:
         self.combiner, self.note = combiner, note
         self.private, self.elementwise = combiner.private, combiner.elementwise
+        self.losses = combiner.root_losses
 
     def weights_of(self, gramian: Tensor) -> list[float]:
+        self.combiner.root_losses = self.losses  # other forwards may have come in between
         weights = self.combiner.weights_of(gramian)
         self.note(weights)
         return weights

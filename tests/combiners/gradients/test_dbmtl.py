@@ -10,6 +10,7 @@ from helpers.gradient_reference import Reference
 from helpers.gradient_rows import rows_at
 from torch import Tensor
 
+from lossweave.combination import build_combination
 from lossweave.combiners import DBMTL, build_combiner
 from lossweave.errors import LossweaveError
 
@@ -76,3 +77,18 @@ def test_wrong_arguments() -> None:
     arguments: Mapping[str, Any] = {"type": "DBMTL", "eps": -1.0}
     with pytest.raises(LossweaveError, match=r"DBMTL: eps=-1\.0 should be at least 0"):
         build_combiner(arguments)
+
+
+def test_each_root_has_the_losses_of_its_own_forward() -> None:
+    """Two forwards before one backward, as detectors with two branches have them."""
+    combination = build_combination("DBMTL")
+    w, v = torch.ones(3, requires_grad=True), torch.ones(3, requires_grad=True)
+    rows = torch.tensor([[-4.0, 1, 1], [6, 1, 1]])
+    roots = [
+        combination({"loss_cls": x @ rows[0] + shift, "loss_bbox": x @ rows[1]})
+        for x, shift in ((w, 5.0), (v, 3.0))
+    ]
+    sum(roots).backward()
+    for grad, losses in ((w.grad, [3.0, 8.0]), (v.grad, [1.0, 8.0])):
+        expected = _combined(rows.double(), torch.tensor(losses).double())
+        torch.testing.assert_close(grad, expected.float())

@@ -6,7 +6,7 @@ import pytest
 import torch
 from helpers.gradient_cases import GradientCase
 from helpers.gradient_reference import Reference
-from helpers.gradient_rows import rows_at
+from helpers.gradient_rows import rows_at, step
 from torch import Tensor
 
 from lossweave.combination import build_combination
@@ -52,7 +52,7 @@ CASES = {
 def _step(combiner: NormBalanced, t: int, *norms: float) -> list[float]:
     combiner.begin(Progress(t))
     gramian = torch.tensor(norms, dtype=torch.float64).square().diag()
-    return combiner.weights_of(gramian)
+    return step(combiner, gramian).tolist()
 
 
 def _bound(**options: Any) -> NormBalanced:
@@ -71,7 +71,7 @@ def test_weights_as_encodec_has_them() -> None:
         total, fix = total * 0.8 + rows.norm(dim=1), fix * 0.8 + 1
         expected = shares / shares.sum() * 1.0 / (1e-12 + total / fix)
         combiner.begin(Progress(t))
-        found = torch.tensor(combiner.weights_of(rows @ rows.T)).double()
+        found = step(combiner, rows @ rows.T)
         torch.testing.assert_close(found, expected)
 
 
@@ -120,6 +120,7 @@ def test_after_freezing_a_step_is_an_ordinary_weighted_sum() -> None:
         w = torch.ones(3, requires_grad=True)
         losses = {"loss_cls": w @ directions[0] + 5, "loss_bbox": w @ directions[1]}
         combination(losses).backward()
+        combination.end_iteration()
         weights = combination.combiner.get_buffer("weights_now").float()
         torch.testing.assert_close(w.grad, weights @ directions)
     assert weights[0] > 5 * weights[1]

@@ -6,12 +6,8 @@ from typing import Any, Literal
 from torch import Tensor
 from typing_extensions import Unpack
 
-from lossweave.combiners.gradients.base import (
-    PreferringCombiner,
-    Shared,
-    torchjd_part,
-    unit_trace,
-)
+from lossweave.combiners.gradients._torchjd import torchjd_part, unit_trace
+from lossweave.combiners.gradients.base import PreferringCombiner, Shared
 from lossweave.combiners.registry import register_combiner
 
 __all__ = ["AlignedMTL"]

@@ -1,9 +1,7 @@
 """What combiners share that work on each term's own gradient."""
 
-import importlib
-import importlib.util
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import isfinite
 from typing import Annotated, Any, ClassVar, Literal, TypedDict
 
@@ -12,17 +10,16 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from lossweave.combiners.base import Combined, Combiner
+from lossweave.combiners.gradients._torchjd import torchjd_part, unit_trace
 from lossweave.errors import LossweaveError
+from lossweave.progress import Progress
 from lossweave.utils.fields import between
-from lossweave.utils.torch_compat import torchjd_line
 
 __all__ = [
     "ConeProjection",
     "GradientCombiner",
     "PreferringCombiner",
     "Shared",
-    "torchjd_part",
-    "unit_trace",
 ]
 
 _BOUNDARIES = ("parameters", "features", "representation")
@@ -110,6 +107,11 @@ class GradientCombiner(Combiner):
         self.interval, self.normalize, self.momentum = interval, normalize, momentum
         self.private: str = private or ("weighted" if interval > 1 else "plain")
         self._failed = False
+        if momentum:
+            self.learns = True  # type: ignore[misc]
+        #: The losses of the forward whose gradients are weighed, shape ``(K,)``.
+        self.root_losses: Tensor | None = None
+        self._moved: dict[str, Tensor] = {}
         self._gramian: list[list[float]] = []
         self._iterations = self._conflicts = 0
 
@@ -152,8 +154,24 @@ class GradientCombiner(Combiner):
 
     def combine(self, losses: Tensor, present: Tensor) -> Combined:
         """The plain sum; the weights follow in the backward pass."""
+        self.root_losses = losses
         weights = torch.ones_like(losses).masked_fill(~present, 0)
         return Combined(losses.masked_fill(~present, 0).sum(), weights)
+
+    def begin(self, progress: Progress) -> None:
+        super().begin(progress)
+        if progress.first_of_update:  # what an update that was skipped has left
+            self._moved.clear()
+
+    def move(self, **memory: Tensor) -> None:
+        """Let buffers take these values when the update ends, the last ones that are told."""
+        self._moved.update(memory)
+
+    @torch.no_grad()
+    def update(self, losses: Tensor, present: Tensor) -> None:
+        for name, value in self._moved.items():
+            self.get_buffer(name).copy_(value)
+        self._moved.clear()
 
     @property
     def computes(self) -> bool:
@@ -215,8 +233,7 @@ class GradientCombiner(Combiner):
         memory = self.smoothed.cpu().clone()
         before = torch.where(memory[terms].isnan(), weights, memory[terms])
         memory[terms] = self.momentum * before + (1 - self.momentum) * weights
-        if self.progress.last_of_update:
-            self.smoothed.copy_(memory)
+        self.move(smoothed=memory)
         return memory[terms]
 
     # ---------------------------------------------------------------------------- for logs
@@ -258,17 +275,6 @@ class GradientCombiner(Combiner):
     def forget_measures(self) -> None:
         self._gramian = []
         self._iterations = self._conflicts = 0
-
-
-def unit_trace(gramian: Tensor) -> Tensor:
-    """The Gramian divided by its trace: what depends on the rows' common scale no longer does.
-
-    Example:
-        >>> unit_trace(torch.tensor([[3.0, 0.0], [0.0, 1.0]]))
-        tensor([[0.7500, 0.0000],
-                [0.0000, 0.2500]])
-    """
-    return gramian / gramian.diagonal().sum()
 
 
 class PreferringCombiner(GradientCombiner):
@@ -346,28 +352,6 @@ class ConeProjection(PreferringCombiner):
     def weigh(self, gramian: Tensor, terms: list[int]) -> Tensor:
         self._weighting.pref_vector = self.preferences(terms)
         return self._weighting(unit_trace(gramian))
-
-
-def torchjd_part(who: str, name: str, needs: Mapping[str, str] | None = None) -> Any:
-    """A class of TorchJD's, which is imported only when a combiner asks for it.
-
-    Args:
-        who: the combiner, for the message.
-        name: the class's name in ``torchjd.aggregation`` (or ``module:name``).
-        needs: the packages that its solver needs, and TorchJD's extra that brings each.
-
-    Raises:
-        LossweaveError: one of them is not installed; shows the line to type.
-    """
-    packages = ("torchjd", *(needs or {}))
-    missing = [package for package in packages if importlib.util.find_spec(package) is None]
-    if missing:
-        extra = f"[{next(iter(needs.values()))}]" if needs else ""
-        raise LossweaveError(
-            f"{who} needs {', '.join(missing)}; type: {torchjd_line(extra)}"
-        )
-    module, _, attribute = name.rpartition(":")
-    return getattr(importlib.import_module(module or "torchjd.aggregation"), attribute)
 
 
 def _is_numerical(error: Exception) -> bool:

@@ -5,7 +5,8 @@ from typing import Any
 from torch import Tensor
 from typing_extensions import Unpack
 
-from lossweave.combiners.gradients.base import GradientCombiner, Shared, torchjd_part, unit_trace
+from lossweave.combiners.gradients._torchjd import torchjd_part, unit_trace
+from lossweave.combiners.gradients.base import GradientCombiner, Shared
 from lossweave.combiners.registry import register_combiner
 
 __all__ = ["CAGrad"]

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from lossweave.combiners.gradients.base import PreferringCombiner, unit_trace
+from lossweave.combiners.gradients._torchjd import unit_trace
+from lossweave.combiners.gradients.base import PreferringCombiner
 from lossweave.combiners.registry import register_combiner
 
 __all__ = ["ConFIG", "config_weights"]

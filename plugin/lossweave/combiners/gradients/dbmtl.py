@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
-from lossweave.combiners.base import Combined
 from lossweave.combiners.gradients.base import GradientCombiner, Shared
 from lossweave.combiners.registry import register_combiner
 from lossweave.utils.fields import at_least
@@ -69,14 +68,9 @@ class DBMTL(GradientCombiner):
     ) -> None:
         super().__init__(**shared)
         self.eps = eps
-        self._losses: Tensor | None = None
-
-    def combine(self, losses: Tensor, present: Tensor) -> Combined:
-        self._losses = losses  # those of the graph whose gradients follow
-        return super().combine(losses, present)
 
     def weigh(self, gramian: Tensor, terms: list[int]) -> Tensor:
         losses = torch.ones(len(terms), dtype=torch.float64)
-        if self._losses is not None:
-            losses = self._losses.detach().cpu().double()[terms]
+        if self.root_losses is not None:
+            losses = self.root_losses.detach().cpu().double()[terms]
         return dual_balanced_weights(gramian.diagonal().sqrt(), losses, self.eps)

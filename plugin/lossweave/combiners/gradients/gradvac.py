@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
-from lossweave.combiners.gradients.base import GradientCombiner, Shared, torchjd_part, unit_trace
+from lossweave.combiners.gradients._torchjd import torchjd_part, unit_trace
+from lossweave.combiners.gradients.base import GradientCombiner, Shared
 from lossweave.combiners.gradients.pcgrad import seeded
 from lossweave.combiners.registry import register_combiner
 
@@ -67,9 +68,8 @@ class GradVac(GradientCombiner):
         weighting._state_key = (len(terms), torch.float64)
         with seeded(self.seed, self.progress.update):
             weights = weighting(unit_trace(gramian))
-        if self.progress.last_of_update:
-            memory = memory.clone()
-            rows = torch.tensor(terms)
-            memory[rows[:, None], rows] = weighting._phi_t
-            self.cosines.copy_(memory)
+        memory = memory.clone()
+        rows = torch.tensor(terms)
+        memory[rows[:, None], rows] = weighting._phi_t
+        self.move(cosines=memory)
         return weights

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
-from lossweave.combiners.gradients.base import GradientCombiner, Shared, torchjd_part
+from lossweave.combiners.gradients._torchjd import torchjd_part
+from lossweave.combiners.gradients.base import GradientCombiner, Shared
 from lossweave.combiners.registry import register_combiner
 
 __all__ = ["NashMTL"]
@@ -84,9 +85,8 @@ class NashMTL(GradientCombiner):
         # Of unit size, or the solver's tolerance would be one on the rows' common scale.
         size = gramian.norm()
         weights = solver(_root(gramian / size)) / size.sqrt()
-        if self.progress.last_of_update:
-            solution[terms] = torch.from_numpy(solver.prvs_alpha).double()
-            self.solution.copy_(solution)
+        solution[terms] = torch.from_numpy(solver.prvs_alpha).double()
+        self.move(solution=solution)
         return weights
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lossweave.combiners.gradients.base import GradientCombiner
 from lossweave.combiners.registry import register_combiner
+from lossweave.progress import Progress
 from lossweave.utils.fields import above, at_least, between
 
 __all__ = ["NormBalanced", "balanced_weights"]
@@ -122,12 +123,11 @@ class NormBalanced(GradientCombiner):
     def resting(self) -> Tensor:
         return self.weights_now.cpu().clone()
 
-    @torch.no_grad()
-    def weights_of(self, gramian: Tensor) -> list[float]:
-        if self.progress.first_of_update:
+    def begin(self, progress: Progress) -> None:
+        super().begin(progress)
+        if progress.first_of_update:
             self.norm_totals.zero_()
             self.norm_counts.zero_()
-        return super().weights_of(gramian)
 
     def weigh(self, gramian: Tensor, terms: list[int]) -> Tensor:
         names = ("norm_totals", "norm_counts", "averages", "fixes", "weights_now")
@@ -143,7 +143,5 @@ class NormBalanced(GradientCombiner):
         weights[terms] = found
         self.norm_totals.copy_(totals)
         self.norm_counts.copy_(counts)
-        if self.progress.last_of_update:
-            for name, value in zip(names[2:], (averages, fixes, weights), strict=True):
-                self.get_buffer(name).copy_(value)
+        self.move(averages=averages, fixes=fixes, weights_now=weights)
         return found

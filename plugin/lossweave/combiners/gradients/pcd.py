@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
-from lossweave.combiners.gradients.base import GradientCombiner, Shared, torchjd_part
+from lossweave.combiners.gradients._torchjd import torchjd_part
+from lossweave.combiners.gradients.base import GradientCombiner, Shared
 from lossweave.combiners.registry import register_combiner
 from lossweave.utils.fields import at_least, between
 
@@ -86,9 +87,7 @@ class PCD(GradientCombiner):
         squares[terms] = self.beta * squares[terms] + (1 - self.beta) * gramian.diagonal()
         steps[terms] += 1
         means = squares[terms] / (1 - self.beta ** steps[terms])
-        if self.progress.last_of_update:
-            self.squares.copy_(squares)
-            self.steps.copy_(steps)
+        self.move(squares=squares, steps=steps)
         if self._first not in terms:
             return torch.ones(len(terms), dtype=torch.float64)
         # The primary row first, as TorchJD wants it. Its own memory is lost in a checkpoint, and

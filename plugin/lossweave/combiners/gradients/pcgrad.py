@@ -9,7 +9,8 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from lossweave.combiners._random import generator_for
-from lossweave.combiners.gradients.base import GradientCombiner, Shared, torchjd_part, unit_trace
+from lossweave.combiners.gradients._torchjd import torchjd_part, unit_trace
+from lossweave.combiners.gradients.base import GradientCombiner, Shared
 from lossweave.combiners.registry import register_combiner
 
 __all__ = ["PCGrad", "seeded"]
