@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from lossweave.backward import Boundary, _hooks, gradient_root, reachability_of
+from lossweave.combination import build_combination
 from lossweave.errors import LossweaveError
+from lossweave.progress import Progress
 
 
 class Fixed:
@@ -368,3 +370,15 @@ def test_a_hook_that_is_put_on_too_late_is_refused() -> None:
     x.register_hook(hook := Watched(0.1))  # a leaf's is in time
     _run([(2 * x).sum(), x.sum()], Fixed(1.0, 1.0))
     assert len(hook.seen) == 1
+
+
+def test_a_combination_registers_nothing_that_is_looked_for(monkeypatch) -> None:
+    combination = build_combination("PCGrad")
+    combination.set_progress(Progress())
+    x = torch.ones(2, requires_grad=True)
+    looked: list[int] = []
+    for step in range(3):
+        if step == 1:
+            monkeypatch.setattr(_hooks, "_registered", lambda *ids: looked.append(1) or [])
+        combination({"loss_cls": (2 * x).sum(), "loss_bbox": x.sum()}).backward()
+    assert not looked

@@ -4,6 +4,7 @@ from lossweave.backward._boundary import Boundary
 from lossweave.backward._boundary_state import BoundaryState
 from lossweave.backward._gradient_root import gradient_root
 from lossweave.backward._graph import reach, reached_leaves
+from lossweave.backward._hooks import unwatched
 from lossweave.backward._reach import GraphCache, reachability_of
 from lossweave.backward._value_root import weighted_root
 
@@ -15,5 +16,6 @@ __all__ = [
     "reach",
     "reachability_of",
     "reached_leaves",
+    "unwatched",
     "weighted_root",
 ]

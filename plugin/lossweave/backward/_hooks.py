@@ -174,6 +174,7 @@ class Aside:
 
     @contextmanager
     def _replaced(self, note: Callable[[int], Any] | None) -> Iterator[None]:
+        _REGISTER.update()
         leaves: list[Any] = [hooks for leaf in self._leaves if (hooks := leaf._backward_hooks)]
         own = {id(hooks) for hooks in leaves}
         others = [hooks for _, hooks in _REGISTER.alive() if id(hooks) not in own]

@@ -121,10 +121,11 @@ class Job:
 
     def _differentiate(self, scale: Tensor) -> bool:
         """Take the rows; whether hooks on tensors above are still to be called."""
-        keep = self.retain or bool(self.through) or self.aside.possible()
+        again = self.method.elementwise and self.aside.possible()
+        keep = self.retain or bool(self.through) or again
         self._take(self.reachability.passes, scale, keep, self.aside.taken)
         hooked = bool(self.aside.between)
-        if hooked and not (self.through or (keep and self.method.elementwise)):
+        if hooked and not (self.through or again):
             raise LossweaveError(
                 "a hook was put on a tensor after the losses that are computed from it had been "
                 "combined, or in an earlier iteration; put it on before"

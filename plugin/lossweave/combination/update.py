@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lossweave.backward import unwatched
 from lossweave.combination.step import StepResult
 
 __all__ = ["Expected", "Update"]
@@ -115,5 +116,6 @@ class Expected:
         """Be told by the first of these that a backward can reach: a root of the framework's."""
         for root in roots:
             if isinstance(root, Tensor) and root.requires_grad:
-                root.register_hook(lambda grad: self())
+                with unwatched():  # it is above what combiners of gradients differentiate
+                    root.register_hook(lambda grad: self())
                 return

@@ -14,7 +14,7 @@ from detectron2.utils.events import get_event_storage
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from lossweave.backward import weighted_root
+from lossweave.backward import unwatched, weighted_root
 from lossweave.combination import LossCombination, build_combination
 from lossweave.combination.log import entry_means
 from lossweave.combination.nonfinite import ADVICE, described
@@ -93,7 +93,8 @@ def _caught(model: Any) -> Iterator[None]:
         yield
         return
     with boundary.caught(model):
-        handle = model.backbone.register_forward_hook(lambda m, i, o: boundary.features(o))
+        with unwatched():
+            handle = model.backbone.register_forward_hook(lambda m, i, o: boundary.features(o))
         try:
             yield
         finally:
