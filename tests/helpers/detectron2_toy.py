@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode, get_cfg
-from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
@@ -51,6 +51,8 @@ def register_data(root: Path) -> None:
     """The data set under the name DATA; registered anew for every session."""
     if DATA in DatasetCatalog:
         DatasetCatalog.remove(DATA)
+    if DATA in MetadataCatalog.list():
+        MetadataCatalog.remove(DATA)
     register_coco_instances(DATA, {}, str(root / "annotations.json"), str(root / "images"))
 
 

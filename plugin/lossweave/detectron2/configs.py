@@ -1,5 +1,6 @@
 """What the tools do to Detectron2's configs: find, combine, choose a work directory."""
 
+import ast
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from lossweave.errors import LossweaveError, one_line, wrong_input
 from lossweave.host import configs as host_configs
 from lossweave.host.configs import check_declared
 from lossweave.host.paths import resolve_config
+from lossweave.staged.plan import OWN_KEYS
 from lossweave.utils.fields import NAME, Allowed, at_least, near_names
 
 __all__ = [
@@ -83,6 +85,8 @@ _LAZY = {
     "dataloader.train.total_batch_size": _Count,
     "dataloader.train.num_workers": Annotated[int, at_least(0)],
 }
+#: What LazyConfigs have at their top.
+_NODES = ("model", "train", "optimizer", "lr_multiplier", "dataloader", *OWN_KEYS)
 _UNSET = ("", ".", "output")  # Detectron2's default output directories
 
 
@@ -132,6 +136,7 @@ def load_config(name: str, options: Sequence[str] = ()) -> Any:
     try:
         if path.endswith(".py"):
             cfg = LazyConfig.load(path)
+            _refuse_dropped(path, cfg)
             for option in options:
                 with wrong_input(f"--cfg-options {option}"):
                     cfg = LazyConfig.apply_overrides(cfg, [option])
@@ -142,6 +147,19 @@ def load_config(name: str, options: Sequence[str] = ()) -> Any:
     except (Exception, SystemExit) as error:  # yaml, yacs, hydra and omegaconf have their own kinds
         near = _near(str(error).strip("'\""))
         raise LossweaveError(f"{name}: {one_line(error)}{near}") from error
+
+
+def _refuse_dropped(path: str, cfg: Any) -> None:
+    """Refuse what a LazyConfig's file says and its reader leaves out, as it is no dict.
+
+    Raises:
+        LossweaveError: naming it.
+    """
+    for statement in ast.parse(Path(path).read_text(encoding="utf-8")).body:
+        targets = statement.targets if isinstance(statement, ast.Assign) else []
+        for target in targets:
+            if isinstance(target, ast.Name) and target.id in _NODES and target.id not in cfg:
+                raise LossweaveError(f"{path}: {target.id} should be a dict")
 
 
 def _near(message: str) -> str:

@@ -12,7 +12,7 @@ from lossweave.errors import LossweaveError, one_line, wrong_input
 from lossweave.host import configs as host_configs
 from lossweave.host.configs import check_declared
 from lossweave.host.paths import resolve_config
-from lossweave.utils.fields import NAME, above, at_least, between
+from lossweave.utils.fields import NAME, Allowed, above, at_least, between
 
 __all__ = [
     "check_config",
@@ -36,6 +36,7 @@ _FREE = ("work_dir", "resume", "load_from", "launcher", "custom_hooks", "visuali
 
 _Count = Annotated[int, at_least(1)]
 _NotNegative = Annotated[float, at_least(0)]
+_Node = Annotated[Mapping, Allowed("not empty", bool)]
 _Type = NAME | Callable
 #: What the values of a config may be, where the framework itself would train on with any.
 _DECLARED = {
@@ -44,16 +45,16 @@ _DECLARED = {
     "model.base_detector": _Type,
     "model.extra": Literal["add", "error"],
     "model.on_nonfinite": Literal["raise", "skip"],
-    "train_cfg": Mapping | None,
+    "train_cfg": _Node | None,
     "train_cfg.type": _Type,
     "train_cfg.max_iters": _Count,
     "train_cfg.max_epochs": _Count,
     "train_cfg.val_interval": _Count,
-    "train_dataloader": Mapping | None,
+    "train_dataloader": _Node | None,
     "train_dataloader.dataset": Mapping,
     "train_dataloader.batch_size": _Count,
     "train_dataloader.num_workers": Annotated[int, at_least(0)],
-    "optim_wrapper": Mapping | None,
+    "optim_wrapper": _Node | None,
     "optim_wrapper.optimizer": Mapping,
     "optim_wrapper.optimizer.type": _Type,
     "optim_wrapper.optimizer.lr": _NotNegative,

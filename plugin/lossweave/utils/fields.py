@@ -157,7 +157,10 @@ def allowed_words(hint: Any) -> str:
         'a whole number, at least 1 or None'
     """
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
-    words = {float: "a number", int: "a whole number", str: "a name", bool: "True or False"}
+    words = {
+        float: "a number", int: "a whole number", str: "a name", bool: "True or False",
+        dict: "a dict", Mapping: "a dict", list: "a list",
+    }  # fmt: skip
     if origin is Annotated:
         said = [part.words for part in parts[1:] if isinstance(part, Allowed)]
         return ", ".join([allowed_words(parts[0]), *said])

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from helpers.fuzz.cases import Case, cases
+from helpers.fuzz.staged import Reached, ready_stages
 from helpers.fuzz.targets import TARGETS
 from lossweave.cli import main
 from lossweave.errors import LossweaveError
@@ -47,7 +48,11 @@ def ready(folder: Path) -> Iterator[None]:
     from helpers.fuzz import detectron2_side, mmdet_side
 
     before = Path.cwd()
-    with mmdet_side.quick(), detectron2_side.quick(folder / "images"):
+    with (
+        mmdet_side.quick(),
+        detectron2_side.quick(folder / "images"),
+        ready_stages(folder),
+    ):
         os.chdir(folder)
         for name in ("TEXT", "file"):
             (folder / name).write_text("no checkpoint, and no folder")
@@ -73,6 +78,8 @@ def run(case: Case) -> Outcome:
     try:
         with _quiet(), _limited():
             main.train(words)
+    except Reached:
+        pass
     except LossweaveError as error:
         line = str(error)
         if case.right is None and "TimeoutError" in line:

@@ -11,6 +11,8 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from helpers.fuzz import staged
+from helpers.fuzz.staged import STAGED_FIELDS
 from helpers.fuzz.values import BOX, CHOICE, COUNT, RATE, Field
 
 _RUNTIME = {"log_level": "ERROR", "default_scope": "mmdet", "randomness": {"seed": 0}}
@@ -55,7 +57,7 @@ MMDET_FIELDS = (
     Field("model.type", ("lossweave.CombinedLossDetectr", None, "", 5)),
     Field("model", (5, None, [], "RetinaNet", {})),
     Field("randomness.seed", (-1, 1.5, "x", True), (3,)),
-    Field("train_cfg.type", ("IterBasedTrainLop", 5, ""), ("lossweave.IterBasedTrainLoop",)),
+    Field("train_cfg.type", ("IterBasedTrainLop", 5, "", "lossweave.IterBasedTrainLoop")),
     Field("train_dataloader.dataset.type", ("FuzzDat", None, 5)),
     Field("train_dataloader", (5, {}, [])),
     Field("load_from", ("nowhere.pth", 5, "")),
@@ -217,6 +219,14 @@ def _yaml_terms(terms: Any) -> dict[str, Any]:
     return {key: terms}
 
 
+def _nothing(given: Any) -> dict[str, Any]:
+    raise NotImplementedError
+
+
+#: Detectron2's stages are evaluated on the one test split.
+_STAGED_LAZY_FIELDS = tuple(
+    field for field in STAGED_FIELDS if field.path not in ("evaluation.split",)
+)
 TARGETS = {
     target.name: target
     for target in (
@@ -228,6 +238,9 @@ TARGETS = {
         Target("lazy", ".py", LAZY_FIELDS, _lazy_text,
                lambda made: {"model.combiner": made}, lambda made: {"model.terms": made},
                "loss_box_reg"),
+        Target("staged", ".py", STAGED_FIELDS, staged.mmdet_text, _nothing, _nothing, "", False),
+        Target("staged_lazy", ".py", _STAGED_LAZY_FIELDS, staged.lazy_text, _nothing, _nothing, "",
+               False),
     )
 }  # fmt: skip
 
