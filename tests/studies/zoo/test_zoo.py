@@ -141,6 +141,8 @@ def test_it_goes_on_where_it_was(three: list[str], tmp_path: Path) -> None:
     assert [trial.good for trial in trials] == [True, False, True]
     run_zoo(Zoo(work_dir=str(tmp_path)))
     assert len(three) == 3
+    run_zoo(Zoo(work_dir=str(tmp_path), again=True, only=("a/",)))
+    assert len(three) == 3 and len((tmp_path / "zoo.jsonl").read_text().splitlines()) == 3
     run_zoo(Zoo(work_dir=str(tmp_path), again=True))
     assert three[3:] == ["b/r50.py"]
     assert "| b/r50.py | Sum: it differs |" in (tmp_path / "zoo.md").read_text()

@@ -112,7 +112,10 @@ def _sample(generator: torch.Generator, classes: int, size: int, at: int) -> Det
 
 
 def _video(batch: dict[str, Any]) -> dict[str, Any]:
-    """Two frames of one video as a batch of one."""
+    """Two frames of one video as a batch of one, whose boxes are plain tensors."""
+    for sample in batch["data_samples"]:
+        for instances in (sample.gt_instances, sample.ignored_instances):
+            instances.bboxes = instances.bboxes.tensor
     track = TrackDataSample(
         video_data_samples=batch["data_samples"],
         metainfo=dict(key_frames_inds=[0], ref_frames_inds=[1]),

@@ -58,8 +58,8 @@ def zoo_report(
         f"{tried} of {total} configs with a model are tried ({len(trials)} models); stock trains "
         f"a step in {count}; in {good} of these all {len(COMBINERS)} combiners do what they "
         f"should. {len(without)} more files have no model of their own or cannot be read.",
-        f"`{origin['command']}`, {origin['date']}, {framework} "
-        f"{versions.get(framework, '')}, torch "
+        f"`{origin['command']}`, {origin['date']}, "
+        f"{' '.join([framework, versions.get(framework, '')]).strip()}, torch "
         f"{versions.get('torch')}; {machine_line(origin['machine'])}.",
         markdown_table(_HEADER, [_row(name, found) for name, found in _folders(trials).items()]),
     ]

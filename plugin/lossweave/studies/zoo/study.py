@@ -74,12 +74,13 @@ def run_zoo(zoo: Zoo) -> list[Trial]:
     ]
     if not chosen:
         raise LossweaveError(f"no config's name contains {' or '.join(zoo.only)}")
-    trials = {t.configs[0]: t for t in _read(folder / _TRIALS) if not (zoo.again and _failed(t))}
+    trials = {trial.configs[0]: trial for trial in _read(folder / _TRIALS)}
     total = sum(len(entry.names) for entry in entries)
     origin = provenance(zoo.command)
     with tqdm(chosen, desc="models", unit="model") as bar:
         for entry in bar:
-            if entry.names[0] in trials:
+            known = trials.get(entry.names[0])
+            if known is not None and not (zoo.again and _failed(known)):
                 continue
             bar.set_postfix_str(entry.names[0])
             trial = _tried(entry, zoo)
