@@ -97,7 +97,7 @@ class CombinerHook(HookBase):
         model = _of(self.trainer, "model")
         if model is None:
             raise LossweaveError(
-                f"CombinerHook: {type(self.trainer).__name__} has no attribute 'model'"
+                f"CombinerHook: {self.trainer.__class__.__name__} has no attribute 'model'"
             )
         self._model = model.module if isinstance(model, DistributedDataParallel) else model
         self._host.begin(self._model, [_of(self.trainer, "optimizer")])
@@ -181,7 +181,8 @@ class CombinerHook(HookBase):
             put_losses(combination, self.trainer.iter)
 
     def _bypass(self, path: str, combination: LossCombination) -> str:
-        trainer, model = type(self.trainer).__name__, type(self._model).__name__
+        # The trainer is a weak proxy, whose type is not the trainer's.
+        trainer, model = self.trainer.__class__.__name__, type(self._model).__name__
         if combination.update.forwards:
             return (
                 f"{trainer}.run_step runs its backward through something else than what the "

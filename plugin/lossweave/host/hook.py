@@ -273,7 +273,8 @@ class HostHook:
                 bad = next((found for found in ranks if found), bad)
         if not bad:
             return ""
-        words, advice = ", ".join(f"{name} is {value}" for name, value in bad.items()), PLAIN_ADVICE
+        raw = {name: value for name, value in bad.items() if name != total} or bad
+        words, advice = ", ".join(f"{name} is {value}" for name, value in raw.items()), PLAIN_ADVICE
         for combination in self.combinations.values():
             words = described(bad, total, combination.terms, combination.label)
             advice = ADVICE
