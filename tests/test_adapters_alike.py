@@ -38,7 +38,6 @@ NAMES_ALONE: dict[str, dict[str, str]] = {
     },
     "staged/hooks": {
         "detectron2/unwrapped": "MMEngine has a function for it",
-        "mmdet/FiniteLossHook": "Detectron2's trainer looks at its losses itself",
         "mmdet/TrainableOptimWrapperConstructor": "the stock one hands over frozen weights",
     },
     "staged/network": {

@@ -37,6 +37,7 @@ def test_what_is_given() -> None:
     assert given == kept, "a plan changes nothing that it was given"
     assert plan.proposals == {**PAPER_SETTINGS, "max_per_img": 7} and plan.proposal_batch_size == 3
     assert (plan.kind, plan.split, plan.evaluate_stages) == ("joint", "test", False)
+    assert _plan(proposals=dict(nms=dict(type="soft_nms"))).proposals["nms"]["iou_threshold"] == 0.7
     assert plan.recall == (5,) and _plan(evaluation=dict(recall=[])).recall == ()
     assert plan.options() == {
         "schedule": given["schedule"],
@@ -54,7 +55,7 @@ def test_what_is_given() -> None:
         (dict(evaluation=dict(recal=[1])), "no field 'recal'; did you mean 'recall'"),
         (dict(proposals=5), "proposals=5 should be"),
         (dict(proposals=dict(max_per_img="many")), "proposals.max_per_img='many' should be"),
-        (dict(proposals=dict(max_per_img=-3)), "proposals.max_per_img=-3 should be at least 1"),
+        (dict(proposals=dict(max_per_img=-3)), "proposals.max_per_img=-3 should be between 1 and"),
         (dict(proposals=dict(max_per_img=True)), "proposals.max_per_img=True"),
         (dict(proposals=dict(min_bbox_size=10000)), "min_bbox_size=10000 should be between 0 and"),
         (dict(proposals=dict(min_bbox_size=-1)), "min_bbox_size=-1 should be"),
@@ -62,6 +63,10 @@ def test_what_is_given() -> None:
         (dict(proposals=dict(nms_pre=0)), "nms_pre=0 should be"),
         (dict(proposals=dict(nms=dict(type="nms", iou_threshold=7))), "iou_threshold=7 should be"),
         (dict(proposals=dict(nms=dict(type="os.system"))), "type='os.system' should be one of"),
+        (dict(proposals=dict(nms=dict(iou_threshold=None))), "nms: iou_threshold=None should be"),
+        (dict(proposals=dict(nms=dict(iou_thr=0.7, iou_threshold=0.7))), "no field 'iou_thr'; did"),
+        (dict(schedule=FOUR | dict(joint=5)), "schedule.joint=5 should be"),
+        (dict(schedule=FOUR | dict(joint=dict(iterations=0))), "schedule.joint.iterations=0"),
         (dict(proposals=dict(nms=0.7)), "proposals.nms=0.7 should be"),
         (dict(proposals=dict(batch_size=0)), "proposals.batch_size=0 should be"),
         (dict(evaluation=[1]), "evaluation=.1. should be"),

@@ -20,8 +20,8 @@ STAGES = ("rpn1", "rcnn1", "rpn2", "rcnn2")
 FILES = ("unified.pth", *(f"{stage}/final.pth" for stage in STAGES))
 
 
-class _Stop(RuntimeError):
-    pass
+class _Stop(BaseException):
+    """As an interruption is: no error that says something of the input."""
 
 
 class _Moments:

@@ -1,19 +1,18 @@
 """Checkpoints that are there as a whole or not at all."""
 
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
+import torch
 from detectron2.checkpoint import DetectionCheckpointer
 
 from lossweave.host.checkpoints import check_resumable, newest_whole
-from lossweave.utils.files import write_atomically
+from lossweave.utils.files import replacing, write_atomically
 
 __all__ = ["WholeCheckpointer", "start_from"]
 
 _LOGGER = logging.getLogger("detectron2.lossweave")
-_PART = ".part"
 #: What a checkpoint must hold to be gone on from.
 _RESUMABLE = ("model", "trainer")
 
@@ -28,17 +27,18 @@ class WholeCheckpointer(DetectionCheckpointer):
 
     def save(self, name: str, **kwargs: Any) -> None:
         """Write a checkpoint: the whole file, or none."""
-        super().save(name + _PART, **kwargs)
+        if not self.save_dir or not self.save_to_disk:
+            return
+        states = {key: each.state_dict() for key, each in self.checkpointables.items()}
+        path = Path(self.save_dir) / f"{name}.pth"
+        self.logger.info("Saving checkpoint to %s", path)
+        with replacing(path) as temporary:
+            torch.save({"model": self.model.state_dict(), **states, **kwargs}, temporary)
+        self.tag_last_checkpoint(path.name)
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
-        """What was written takes its name, and is noted as the last."""
-        name = last_filename_basename.replace(_PART, "")
-        part = os.path.join(self.save_dir, last_filename_basename)
-        if name != last_filename_basename:
-            with open(part, "rb+") as file:
-                os.fsync(file.fileno())
-            os.replace(part, os.path.join(self.save_dir, name))
-        write_atomically(Path(self.save_dir) / "last_checkpoint", name.encode())
+        """Note which is the last one."""
+        write_atomically(Path(self.save_dir) / "last_checkpoint", last_filename_basename.encode())
 
     def has_checkpoint(self) -> bool:
         """Whether there is a whole checkpoint."""

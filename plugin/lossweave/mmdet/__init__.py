@@ -13,7 +13,6 @@ from lossweave.mmdet.models.efficientnet_lite import EfficientNetLite0
 from lossweave.mmdet.models.ssd_head import SSDHead
 from lossweave.mmdet.models.vgg import VGG, VGGBBoxHead
 from lossweave.mmdet.staged.hooks import (
-    FiniteLossHook,
     FrozenHook,
     StageRecordHook,
     TrainableOptimWrapperConstructor,
@@ -31,7 +30,6 @@ __all__ = [
     "CombinerHook",
     "EfficientNetLite0",
     "EpochBasedTrainLoop",
-    "FiniteLossHook",
     "FrozenHook",
     "IterBasedTrainLoop",
     "LoadFixedProposals",

@@ -8,13 +8,14 @@ from typing import Annotated, Any, Literal, get_args
 
 from lossweave.errors import LossweaveError
 from lossweave.staged.stages import FRESH, INITIAL, PARTS, Budget, Schedule, Stage, listed
-from lossweave.utils.fields import at_least, check_value, near_names, read_fields
+from lossweave.utils.fields import between, check_value, read_fields
 
 __all__ = ["SCHEDULES", "STEP4", "build_schedule", "four_step", "joint"]
 
 _Step4 = Literal["py-faster-rcnn", "matlab", "mx-rcnn"]
 #: How step 4 starts its RoI head in the three public implementations.
 STEP4: tuple[str, ...] = get_args(_Step4)
+_Rounds = Annotated[int, between(1, 100)]
 _PREDICTORS = ("roi_head.bbox_head.fc_cls", "roi_head.bbox_head.fc_reg")
 
 
@@ -72,7 +73,7 @@ def four_step(
     """
     check_value("schedule: step4", step4, _Step4)
     check_value("schedule: stop_after", stop_after, Literal[2, 4] | None)
-    check_value("schedule: rounds", rounds, Annotated[int, at_least(1)])
+    check_value("schedule: rounds", rounds, _Rounds)
     shared = listed(shared)
     check_value("schedule: shared", shared, tuple[Literal["backbone", "neck"], ...])
     below = tuple(part for part in ("backbone", "neck") if part in parts)
@@ -138,7 +139,7 @@ class _FourStep:
     rcnn: Budget
     step4: _Step4 = "py-faster-rcnn"
     stop_after: Literal[2, 4] | None = None
-    rounds: Annotated[int, at_least(1)] = 1
+    rounds: _Rounds = 1
     shared: tuple[Literal["backbone", "neck"], ...] = ("backbone", "neck")
 
 
@@ -154,6 +155,21 @@ class _Stages:
     """What a config says of stages of its own."""
 
     stages: tuple[Stage, ...]
+
+
+@dataclass(frozen=True)
+class _Beside:
+    """All that one config may say, for whichever training: none of it may be meaningless."""
+
+    type: str = "four_step"
+    rpn: Budget | None = None
+    rcnn: Budget | None = None
+    joint: Budget | None = None
+    stages: tuple[Stage, ...] | None = None
+    step4: _Step4 = "py-faster-rcnn"
+    stop_after: Literal[2, 4] | None = None
+    rounds: _Rounds = 1
+    shared: tuple[Literal["backbone", "neck"], ...] = ("backbone", "neck")
 
 
 #: Names that a config may give, and what each of them reads.
@@ -189,10 +205,7 @@ def build_schedule(
     kind = config.get("type", "four_step")
     if not isinstance(kind, str) or kind not in SCHEDULES:
         raise LossweaveError(f"schedule: type={kind!r} should be one of {', '.join(SCHEDULES)}")
-    known = [name for declared in SCHEDULES.values() for name in _names(declared)]
-    for key in config:
-        if key not in ("type", *known):
-            raise LossweaveError(f"schedule has no field {key!r}; {near_names(key, known)}")
+    read_fields(_Beside, _listed(config), "schedule")
     declared = SCHEDULES[kind]
     given = {k: v for k, v in _listed(config).items() if k in _names(declared)}
     read: Any = read_fields(declared, given, "schedule")

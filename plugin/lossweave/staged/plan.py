@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from lossweave.errors import LossweaveError
 from lossweave.staged.four_step import build_schedule
 from lossweave.staged.proposal_file import PAPER_SETTINGS
-from lossweave.utils.fields import Allowed, at_least, between, check_value, read_fields
+from lossweave.utils.fields import Allowed, between, check_value, near_names, read_fields
 
 __all__ = ["OWN_KEYS", "Plan"]
 
@@ -24,14 +24,34 @@ class _Proposals:
 
     nms_pre: Annotated[int, Allowed("at least 1, or -1 for all", lambda n: n == -1 or n >= 1)]
     nms: Mapping[str, Any]
-    max_per_img: Annotated[int, at_least(1)]
+    max_per_img: Annotated[int, between(1, 10**6)]
     min_bbox_size: Annotated[float, between(0, 1000)]  # no image has boxes of that side
-    batch_size: Annotated[int, at_least(1)] | None = None
+    batch_size: Annotated[int, between(1, 10**6)] | None = None
 
     def __post_init__(self) -> None:
         check_value("proposals.nms: type", self.nms.get("type", "nms"), Literal["nms", "soft_nms"])
-        threshold = self.nms.get("iou_threshold", PAPER_SETTINGS["nms"]["iou_threshold"])
+        threshold = self.nms.get("iou_threshold")
         check_value("proposals.nms: iou_threshold", threshold, Annotated[float, between(0, 1)])
+        for name in self.nms:
+            if name not in _NMS:
+                raise LossweaveError(
+                    f"proposals.nms has no field {name!r}; {near_names(name, _NMS)}"
+                )
+
+
+#: What the operators of MMCV take.
+_NMS = (
+    "type",
+    "iou_threshold",
+    "class_agnostic",
+    "split_thr",
+    "max_num",
+    "offset",
+    "score_threshold",
+    "sigma",
+    "min_score",
+    "method",
+)
 
 
 @dataclass(frozen=True)
@@ -40,7 +60,7 @@ class _Evaluation:
 
     split: str
     stages: bool = True
-    recall: tuple[Annotated[int, at_least(1)], ...] = (100, 300, 1000)
+    recall: tuple[Annotated[int, between(1, 10**6)], ...] = (100, 300, 1000)
 
 
 class Plan:
@@ -80,6 +100,8 @@ class Plan:
         given = {} if config.get("proposals") is None else config["proposals"]
         check_value("proposals", given, Mapping)
         given = {**copy.deepcopy(dict(PAPER_SETTINGS)), **_plain(given)}
+        if isinstance(given["nms"], Mapping):
+            given["nms"] = {**PAPER_SETTINGS["nms"], **given["nms"]}
         self.proposal_batch_size = read_fields(_Proposals, given, "proposals").batch_size
         self.proposals = {key: given[key] for key in given if key != "batch_size"}
         given = {} if config.get("evaluation") is None else config["evaluation"]
@@ -108,6 +130,6 @@ class Plan:
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, str) or not isinstance(value, Sequence):
+    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
         return value
     return [_plain(v) for v in value]

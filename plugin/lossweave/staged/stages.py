@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_type_hints
 
 from lossweave.combination.terms import HEAD_TERMS
 from lossweave.errors import LossweaveError
-from lossweave.utils.fields import above, at_least, between, check_value
+from lossweave.utils.fields import above, between, check_value
 
 __all__ = ["FRESH", "INITIAL", "PARTS", "Budget", "Schedule", "Stage", "listed"]
 
@@ -49,12 +49,12 @@ class Budget:
         80000
     """
 
-    iterations: Annotated[int, at_least(1)]
-    batch_size: Annotated[int, at_least(1)] | None = None
+    iterations: Annotated[int, between(1, 10**9)]
+    batch_size: Annotated[int, between(1, 10**6)] | None = None
     lr: Annotated[float, above(0)] | None = None
-    drops: tuple[Annotated[int, at_least(1)], ...] = ()
+    drops: tuple[Annotated[int, between(1, 10**9)], ...] = ()
     factor: Annotated[float, above(0), between(0, 1)] = 0.1
-    warmup: Annotated[int, at_least(0)] = 0
+    warmup: Annotated[int, between(0, 10**9)] = 0
     warmup_factor: Annotated[float, above(0), between(0, 1)] = 0.1
 
     def __post_init__(self) -> None:

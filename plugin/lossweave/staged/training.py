@@ -20,7 +20,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from lossweave.errors import LossweaveError
+from lossweave.errors import LossweaveError, NonFiniteLossError, wrong_input
 from lossweave.host.interrupt import Interrupt
 from lossweave.staged.adapter import Adapter
 from lossweave.staged.evaluation import StageEvaluation
@@ -89,13 +89,15 @@ class StagedTraining:
         if record.finished:
             self._adapter.log(f"{self._work_dir} is finished already")
             return record
-        self._adapter.check()
+        with wrong_input():
+            self._adapter.check()
         self._work_dir.mkdir(parents=True, exist_ok=True)
         if rank() == 0:
             self._adapter.dump_config()
         self._save(record)
         evaluation = StageEvaluation(self._weights, self._passes, record)
-        self._weights.initial()
+        with wrong_input():
+            self._weights.initial()
         outline = " -> ".join(stage.name for stage in self._schedule.stages)
         for stage in self._schedule.stages:
             self._adapter.log(f"stage {stage.name!r} of {outline}")
@@ -162,9 +164,11 @@ class StagedTraining:
             whole, meta = self._adapter.fit(
                 stage, start, proposals, self._weights.seed(stage), found
             )
-        except BaseException:
+        except BaseException as error:
             if rank() == 0:
                 record.save(self._work_dir)  # the other processes may be elsewhere
+            if isinstance(error, NonFiniteLossError):
+                raise NonFiniteLossError(f"stage {stage.name!r}: {error}") from error
             raise
         state = self._weights.names.of_parts(whole)
         self._weights.check(stage, state)

@@ -283,7 +283,7 @@ def test_proposals_follow_the_image(whole, data: Path) -> None:
 
 
 def test_stale_and_truncated_files_are_refused(make) -> None:
-    begin = make(custom_hooks=[dict(type="StopIn", stage="rcnn1", iteration=0)])
+    begin = make(custom_hooks=[dict(type="StopIn", stage="rcnn1", iteration=1)])
     with pytest.raises(RuntimeError, match="power cut"):
         train_stages(begin)
     folder = Path(begin.work_dir) / "rpn1"

@@ -39,7 +39,7 @@ from lossweave.detectron2.staged.hooks import (
 )
 from lossweave.detectron2.staged.network import MODULES, check_detector, rpn_settings
 from lossweave.detectron2.staged.proposals import entries_of, ground_truth_of, proposal_pass
-from lossweave.errors import LossweaveError, NonFiniteLossError, one_line
+from lossweave.errors import LossweaveError
 from lossweave.host.checkpoints import newest_whole
 from lossweave.host.unpickling import refuse_calls
 from lossweave.staged.adapter import Adapter, State, Targets
@@ -137,18 +137,12 @@ class StagedAdapter(Adapter):
         begun = newest_whole(start.parent, self.log)
         if begun is not None:
             refuse_calls(begun)
-        try:
-            trainer = train_lazy(
-                cfg,
-                "auto" if begun else None,
-                measuring=[seen, FrozenHook(stage.name)],
-                last=[StageClockHook(seen)],
-            )
-        except FloatingPointError as error:
-            raise NonFiniteLossError(
-                f"stage {stage.name!r}: {one_line(error)}; the training diverged: lower its "
-                "learning rate, or clip gradients"
-            ) from error
+        trainer = train_lazy(
+            cfg,
+            "auto" if begun else None,
+            measuring=[seen, FrozenHook(stage.name)],
+            last=[StageClockHook(seen)],
+        )
         if any(isinstance(hook, SaveOnInterruptHook) and hook.asked for hook in trainer._hooks):
             raise KeyboardInterrupt  # in the last iteration: the stage is through, not the training
         return unwrapped(trainer.model).state_dict(), {"seed": self.seed}

@@ -197,8 +197,6 @@ def stage_config(cfg: Config, stage: Stage, proposals: Path | None, seed: int) -
     hooks = made.default_hooks
     hooks.setdefault("lossweave", dict(type="lossweave.CombinerHook"))
     hooks.frozen = dict(type="lossweave.FrozenHook")
-    if not is_combined(cfg.model):
-        hooks.finite = dict(type="lossweave.FiniteLossHook")
     checkpoint = hooks.setdefault("checkpoint", dict(type="CheckpointHook"))
     if checkpoint.get("by_epoch", True):  # a stage has iterations only
         checkpoint.interval = max(1, budget.iterations // 10)

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import math
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import torch
-from mmengine.device import get_device
-from mmengine.dist import all_reduce, get_world_size
+from mmengine.dist import get_world_size
 from mmengine.hooks import Hook, LoggerHook
 from mmengine.model import is_model_wrapper
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from mmengine.runner import Runner
 from torch import nn
 
-from lossweave.errors import NonFiniteLossError
 from lossweave.mmdet.staged.network import StageDetector
 from lossweave.registry import HOOKS, OPTIM_WRAPPER_CONSTRUCTORS
 from lossweave.staged.freezing import FrozenGuard, drop_frozen
 from lossweave.staged.losses import loss_names, sums_by_term
 from lossweave.staged.measure import StageMeasure
 from lossweave.staged.record import StageRecord
-from lossweave.utils.fields import at_least, check_value
 
 __all__ = [
-    "FiniteLossHook",
     "FrozenHook",
     "StageClockHook",
     "StageRecordHook",
@@ -69,45 +62,6 @@ class FrozenHook(Hook):
     def after_train(self, runner: Runner) -> None:
         """Compare, in the weights and in the optimizer."""
         self._guard.check(f"after training in {runner.work_dir}", [runner.optim_wrapper.optimizer])
-
-
-@HOOKS.register_module()
-class FiniteLossHook(Hook):
-    """Ends a stage whose loss is not finite; a combination looks at its losses by itself.
-
-    It reads the value that MMEngine has logged, so it waits for nothing more. Several processes
-    ask each other at the interval, so that all of them end in the same iteration.
-
-    Args:
-        interval: iterations between two such questions.
-
-    Raises:
-        NonFiniteLossError: naming stage and iteration.
-    """
-
-    def __init__(self, interval: Annotated[int, at_least(1)] = 10) -> None:
-        check_value("FiniteLossHook: interval", interval, Annotated[int, at_least(1)])
-        self.interval = interval
-        self._bad: float | None = None
-
-    def after_train_iter(self, runner: Runner, batch_idx: int, *_: Any, **__: Any) -> None:
-        """Look at the total loss."""
-        value = float(runner.message_hub.get_scalar("train/loss").current())
-        if not math.isfinite(value):
-            self._bad = value
-        bad = self._bad is not None
-        if get_world_size() > 1:
-            if (runner.iter + 1) % self.interval:
-                return
-            flag = torch.tensor([float(bad)], device=get_device())
-            all_reduce(flag, "max")
-            bad = bool(flag)
-        if bad:
-            raise NonFiniteLossError(
-                f"stage {Path(runner.work_dir).name!r}, iteration {runner.iter + 1}: the loss is "
-                f"{self._bad if self._bad is not None else 'not finite in another process'}; the "
-                "training diverged: lower its learning rate, or clip gradients"
-            )
 
 
 class StageRecordHook(Hook):

@@ -25,9 +25,10 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner, load_checkpoint, set_random_seed
 
-from lossweave.errors import LossweaveError
+from lossweave.errors import LossweaveError, one_line, wrong_input
 from lossweave.host.checkpoints import newest_whole
 from lossweave.host.unpickling import refuse_calls
+from lossweave.mmdet.interrupt import has_trained
 from lossweave.mmdet.staged.checks import check_data, check_losses
 from lossweave.mmdet.staged.configs import (
     deciding_of,
@@ -120,15 +121,19 @@ class StagedAdapter(Adapter):
         if begun is not None:
             refuse_calls(begun)
         cfg.resume, cfg.load_from = begun is not None, str(begun or start)
-        runner = Runner.from_cfg(cfg)
+        with wrong_input(f"stage {stage.name!r}"):
+            runner = Runner.from_cfg(cfg)
         hook = StageRecordHook(record)
         runner.register_hook(hook)
         runner.register_hook(StageClockHook(hook))
         try:
             runner.train()
-        except BaseException:
+        except BaseException as error:
             hook.measure.write()
-            raise
+            ours = isinstance(error, LossweaveError) or not isinstance(error, Exception)
+            if ours or has_trained(runner):
+                raise
+            raise LossweaveError(f"stage {stage.name!r}: {one_line(error)}") from error
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         return model.state_dict(), {
             "dataset_meta": getattr(runner.train_dataloader.dataset, "metainfo", {}),
