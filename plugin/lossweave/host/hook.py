@@ -269,8 +269,9 @@ class HostHook:
             device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
             flag = torch.tensor([float(bool(bad))], device=device)
             if distributed.sum_(flag).item():
-                ranks = distributed.gather_objects(bad)
-                bad = next((found for found in ranks if found), bad)
+                ranks = [found for found in distributed.gather_objects(bad) if found]
+                # Of a loss that is averaged over the ranks the total alone tells the others.
+                bad = next((found for found in ranks if found.keys() - {total}), ranks[0])
         if not bad:
             return ""
         raw = {name: value for name, value in bad.items() if name != total} or bad
