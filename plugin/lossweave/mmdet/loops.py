@@ -78,8 +78,12 @@ class _Endless:
         return batch
 
     def _open(self) -> Any:
-        epoch, batch = 0, self._position
-        if not isinstance(self._sampler.sampler, InfiniteSampler):
+        epoch, batch, indices = 0, self._position, self._sampler.sampler
+        if isinstance(indices, InfiniteSampler):
+            # It has one stream; where there are workers, older versions of MMEngine draw from it
+            # when they make the loop, and end it when its own iterator goes.
+            indices.indices = indices._indices_of_rank()
+        else:
             epoch, batch = divmod(self._position, len(self._dataloader))
         if hasattr(self._sampler.sampler, "set_epoch"):
             self._sampler.sampler.set_epoch(epoch)
