@@ -12,6 +12,7 @@ from lossweave.studies.simulate.findings import (
     powers,
     silent,
     verdict,
+    words_of,
 )
 from lossweave.studies.simulate.paths import Path, path
 from lossweave.studies.simulate.problems import problem
@@ -116,7 +117,7 @@ def test_words_say_what_the_numbers_say():
     assert "the larger one rules" in said
     assert "dies" not in said
     assert "With plain descent 0 of 1 trainings reached the Pareto set (1 exploded" in said
-    assert "(1 exploded, at the ratios 10)" in said
+    assert "(1 exploded at ratio 10)" in said
     assert "with Adam 1 of 1 trainings reached the Pareto set" in said
     assert "0.50 at 1; 0 of 1 at an end" in said
 
@@ -154,6 +155,15 @@ def test_an_answer_is_plain_data():
     assert found["share_power"] == "-inf"
     assert found["outcomes"][0]["result"] == "exploded"
     assert not found["moves"]
+    assert words_of(found, 1).startswith("The step grows in proportion")
+
+
+def test_what_moves_and_what_fails_is_told():
+    found = answer("Sum", 1, field("Sum", 1, exponents=(0.0, 1.0)), [made("reached")]).as_data()
+    said = words_of({**found, "moves": True, "failed": True}, 7)
+    assert said.startswith("Its weights move while the losses stand still")
+    assert "after 7 updates" in said
+    assert said.endswith("Its solver fails in places; equal weights are used there.")
 
 
 def test_where_there_is_no_step():

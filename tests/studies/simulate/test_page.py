@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 import pytest
 from helpers.browser import Browser, installed
 
+from lossweave.studies.simulate.findings import words_of
 from lossweave.studies.simulate.page import page_text, plotly_script
 from lossweave.studies.simulate.problems import problem
 from lossweave.studies.simulate.study import simulate_combiner
@@ -17,7 +18,10 @@ SCALES = (0.01, 1.0, 100.0)
 
 @pytest.fixture(scope="module")
 def combiners():
-    return [simulate_combiner(name, SCALES, seed=0, steps=5, settle=2) for name in NAMES]
+    found = [simulate_combiner(name, SCALES, seed=0, steps=5, settle=2) for name in NAMES]
+    for one in found:
+        one["answer"]["words"] = words_of(one["answer"], 2)
+    return found
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ the weights df/dL over the plane of the two losses, and where plain gradient des
 on two small problems whose Pareto set is known. It says of each combiner where it explodes, where
 it dies, where it stalls, whether it reaches the Pareto set, and where on it.
 
-No detector and no data: a minute or two on two cores. What was computed is kept when called
+No detector and no data: a few minutes on two cores. What was computed is kept when called
 again, as long as neither the settings nor the code of the combiners changed."""
 
 _EXAMPLES = """\

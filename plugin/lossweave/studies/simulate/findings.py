@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,7 +10,17 @@ from lossweave.studies.simulate.fields import Field, Point, settled
 from lossweave.studies.simulate.paths import FAR, Path
 from lossweave.studies.simulate.problems import Problem
 
-__all__ = ["THRESHOLDS", "Answer", "Outcome", "answer", "outcome", "powers", "silent", "verdict"]
+__all__ = [
+    "THRESHOLDS",
+    "Answer",
+    "Outcome",
+    "answer",
+    "outcome",
+    "powers",
+    "silent",
+    "verdict",
+    "words_of",
+]
 
 #: What the words mean. Lengths are in those of the Pareto set, gaps in the losses' ranges on it.
 THRESHOLDS = {
@@ -19,7 +29,7 @@ THRESHOLDS = {
     "stalled": 1e-3,  # not reached, and a shorter way than this in the last tenth of the updates
     "end": 0.05,  # so near to an end of the Pareto set is at that end
     "starved": 0.01,  # a weight is lost where another loss near 0 leaves less of it
-    "silent": 1e-3,  # a step shorter than this part of the smaller gradient is none
+    "silent": 1e-6,  # a step shorter than this part of the smaller gradient is none
     "explodes": 1.5,  # the step grows with at least this power of the losses' common scale
     "near": 0.2,  # an exponent this near to a whole number counts as it
 }
@@ -63,8 +73,8 @@ class Answer:
         silent: the smallest ratio of the losses at which there is no step at all; None where
             there is none such.
         moves: whether its weights change while the losses stand still.
+        failed: whether its solver found nothing somewhere.
         outcomes: of its trainings.
-        words: the verdict.
     """
 
     size_power: float
@@ -72,8 +82,8 @@ class Answer:
     left: float
     silent: float | None
     moves: bool
+    failed: bool
     outcomes: tuple[Outcome, ...]
-    words: str
 
     def as_data(self) -> dict[str, Any]:
         """As JSON takes it: numbers that are not finite become words."""
@@ -166,7 +176,13 @@ def silent(plane: Field) -> float | None:
     return float(f"{min(found):.3g}") if found else None
 
 
-def answer(combiner: Any, updates: int, plane: Field, outcomes: Sequence[Outcome]) -> Answer:
+def answer(
+    combiner: Any,
+    updates: int,
+    plane: Field,
+    outcomes: Sequence[Outcome],
+    failed: Callable[[], bool] = lambda: False,
+) -> Answer:
     """All that is found of a combiner.
 
     Args:
@@ -174,16 +190,35 @@ def answer(combiner: Any, updates: int, plane: Field, outcomes: Sequence[Outcome
         updates: of standing losses, where its weights move.
         plane: its field.
         outcomes: of its trainings.
+        failed: asked at the end, whether its solver found nothing somewhere.
     """
     size, share, left = powers(combiner, updates if plane.moves else 1)
-    still = silent(plane)
-    words = verdict(size, share, left, still, outcomes)
-    if plane.moves:
+    return Answer(size, share, left, silent(plane), plane.moves, failed(), tuple(outcomes))
+
+
+def words_of(found: Mapping[str, Any], updates: int) -> str:
+    """A combiner's findings in words.
+
+    Args:
+        found: as :meth:`Answer.as_data` has them.
+        updates: after which weights were read that move.
+
+    Example:
+        >>> found = answer("Product", 1, field("Product", 1, exponents=(0.0, 1.0)), ())
+        >>> words_of(found.as_data(), 1)[:45]
+        "The step grows as the square of the losses' c"
+    """
+    numbers = [float(found[name]) for name in ("size_power", "share_power", "left")]
+    outcomes = [Outcome(**row) for row in found["outcomes"]]
+    words = verdict(numbers[0], numbers[1], numbers[2], found["silent"], outcomes)
+    if found["moves"]:
         words = (
             "Its weights move while the losses stand still; what follows is their mean after "
             f"{updates} updates. {words}"
         )
-    return Answer(size, share, left, still, plane.moves, tuple(outcomes), words)
+    if found["failed"]:
+        words += " Its solver fails in places; equal weights are used there."
+    return words
 
 
 def verdict(
@@ -209,8 +244,9 @@ near 0 takes the other one's gradient away, and 0.1 % of its weight is left."
         )
     if still is not None:
         parts.append(
-            "There is no step at all "
-            + (f"where the losses are {still:.0f} times apart." if still > 1 else "in places.")
+            f"There is no step at all where the losses are {still:.0f} times apart or more."
+            if still > 1
+            else "There is no step at all."
         )
     if outcomes:
         parts += [_result_words(outcomes), *_place_words(outcomes)]
@@ -259,7 +295,8 @@ def _result_words(outcomes: Sequence[Outcome]) -> str:
         total = sum(counts.values())
         name = "plain descent" if optimizer == "descent" else optimizer
         lost = {o.scale for o in outcomes if (o.optimizer, o.result) == (optimizer, "exploded")}
-        where = f"exploded, at the ratios {', '.join(f'{scale:g}' for scale in sorted(lost))}"
+        ratios = ", ".join(f"{scale:g}" for scale in sorted(lost))
+        where = f"exploded at {'the ratios' if len(lost) > 1 else 'ratio'} {ratios}"
         clause = f"with {name} {counts['reached']} of {total} trainings reached the Pareto set"
         others = [
             f"{counts[result]} {words}"
@@ -268,7 +305,7 @@ def _result_words(outcomes: Sequence[Outcome]) -> str:
             )
             if counts[result]
         ]  # fmt: skip
-        clauses.append(clause + (f" ({', '.join(others)})" if others else ""))
+        clauses.append(clause + (f" ({'; '.join(others)})" if others else ""))
     text = "; ".join(clauses) + "."
     return text[0].upper() + text[1:]
 

@@ -17,7 +17,7 @@ import torch
 from lossweave.combiners import combiner_class, combiner_names
 from lossweave.errors import LossweaveError
 from lossweave.studies.simulate.fields import field as field_of
-from lossweave.studies.simulate.findings import THRESHOLDS, Outcome, answer, outcome
+from lossweave.studies.simulate.findings import THRESHOLDS, Outcome, answer, outcome, words_of
 from lossweave.studies.simulate.page import write_page
 from lossweave.studies.simulate.paths import OPTIMIZERS, Path, path
 from lossweave.studies.simulate.pictures import write_pictures
@@ -124,13 +124,13 @@ def simulate_combiner(
         warnings.simplefilter("default")
         plane = field_of(name, settle)
         trained = list(_trainings(name, scales, seed, steps))
-        found = answer(name, settle, plane, [ended for ended, _ in trained])
-    data = found.as_data()
-    if any(_FAILED in str(one.message) for one in caught):
-        data["words"] += " Its solver fails in places; equal weights are used there."
+        found = answer(
+            name, settle, plane, [ended for ended, _ in trained],
+            failed=lambda: any(_FAILED in str(one.message) for one in caught),
+        )  # fmt: skip
     return {
         "name": name,
-        "answer": data,
+        "answer": found.as_data(),
         "field": {
             "exponents": list(plane.exponents),
             "updates": plane.updates,
@@ -192,6 +192,8 @@ def run_simulation(simulation: Simulation) -> dict[str, Any]:
     out = File(simulation.out)
     found = {one["name"]: one for one in _all(simulation, out / "parts")}
     combiners = [found[name] for name in simulation.names]
+    for one in combiners:
+        one["answer"]["words"] = words_of(one["answer"], simulation.settle)
     record = {
         **provenance(
             simulation.command,
