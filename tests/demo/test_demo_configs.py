@@ -71,3 +71,33 @@ def test_data_and_evaluators_belong_together() -> None:
         assert dataset.data_prefix.img == f"{split}/"
     for split in ("train", "val", "test"):
         assert config[f"{split}_dataloader"].dataset.metainfo.classes == CLASSES
+
+
+def test_screen_config_is_the_demo_smaller() -> None:
+    """The same losses and optimizer, at a size of its own, of which it trains less."""
+    demo, screen = (
+        Config.fromfile(BASE.parent / f"retinanet_{name}.py") for name in ("demo", "screen")
+    )
+    for split in ("train", "val", "test"):
+        mine, yours = (c[f"{split}_dataloader"].dataset for c in (screen, demo))
+        assert mine.ann_file == yours.ann_file
+        assert mine.data_root == screen.data_root != yours.data_root
+        sizes = [step.scale for step in mine.pipeline if step.type == "Resize"]
+        assert sizes == [(96, 96)]
+    for split in ("val", "test"):
+        dataset = screen[f"{split}_dataloader"].dataset
+        assert screen[f"{split}_evaluator"].ann_file == dataset.data_root + dataset.ann_file
+    assert screen.optim_wrapper == demo.optim_wrapper
+    assert screen.model.bbox_head.loss_cls == demo.model.bbox_head.loss_cls
+    assert screen.model.bbox_head.loss_bbox == demo.model.bbox_head.loss_bbox
+    assert screen.train_cfg.max_iters == screen.param_scheduler[-1].end == screen.max_iters
+    assert screen.default_hooks.checkpoint.interval == screen.max_iters
+    assert screen.default_hooks.lossweave.type == "lossweave.CombinerHook"
+    sizes = []
+    for config in (demo, screen):
+        with DefaultScope.overwrite_default_scope(config.default_scope):
+            model = MODELS.build(config.model)
+        sizes.append(sum(p.numel() for p in model.parameters()))
+        levels = len(model.bbox_head.prior_generator.strides)
+        assert model.neck.num_outs == levels
+    assert sizes[1] < sizes[0]

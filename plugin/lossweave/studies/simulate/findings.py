@@ -204,9 +204,10 @@ def words_of(found: Mapping[str, Any], updates: int) -> str:
         updates: after which weights were read that move.
 
     Example:
+        >>> from lossweave.studies.simulate.fields import field
         >>> found = answer("Product", 1, field("Product", 1, exponents=(0.0, 1.0)), ())
-        >>> words_of(found.as_data(), 1)[:45]
-        "The step grows as the square of the losses' c"
+        >>> words_of(found.as_data(), 1).split(",")[0]
+        "The step grows as the square of the losses' common scale"
     """
     numbers = [float(found[name]) for name in ("size_power", "share_power", "left")]
     outcomes = [Outcome(**row) for row in found["outcomes"]]
