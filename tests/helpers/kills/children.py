@@ -65,8 +65,9 @@ class Server:
 
 def serve(host: str, data: str) -> None:
     """Fork a child for every line on standard input, and answer with its exit status."""
-    _prepare(host, data)
     answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # some packages print as they are imported
+    _prepare(host, data)
     for line in sys.stdin:
         asked = json.loads(line)
         child = os.fork()
