@@ -38,15 +38,14 @@ class LossEntries(Mapping[str, Tensor]):
     """
 
     def __init__(self, losses: Mapping[str, Any]) -> None:
-        like = next((found for value in losses.values() for found in _tensors(value)), None)
         self._parts: dict[str, list[Tensor]] = {}
         self._listed: set[str] = set()
         for name, value in losses.items():
             if isinstance(value, (list, tuple)):
                 self._listed.add(name)
-                parts = [_scalar(name, part, like) for part in value if not _is_empty(part)]
+                parts = [_scalar(name, part, losses) for part in value if not _is_empty(part)]
             else:
-                parts = [_scalar(name, value, like)]
+                parts = [_scalar(name, value, losses)]
             if parts:
                 self._parts[name] = parts
         self._wholes = {name: _added(parts) for name, parts in self._parts.items()}
@@ -105,12 +104,13 @@ def _promoted(entry: Tensor) -> Tensor:
     return entry.to(torch.promote_types(entry.dtype, torch.float32))
 
 
-def _scalar(name: str, value: Any, like: Tensor | None) -> Tensor:
+def _scalar(name: str, value: Any, losses: Mapping[str, Any]) -> Tensor:
     if isinstance(value, Tensor):
         return value if value.dim() == 0 else value.mean()
     if isinstance(value, (list, tuple)):
-        return _added([_scalar(name, part, like) for part in value if not _is_empty(part)])
+        return _added([_scalar(name, part, losses) for part in value if not _is_empty(part)])
     if isinstance(value, numbers.Real):
+        like = next((found for other in losses.values() for found in _tensors(other)), None)
         return torch.tensor(float(value), device=None if like is None else like.device)
     raise LossweaveError(
         f"the loss {name!r} should be a tensor, a number or a list of them, but is a "

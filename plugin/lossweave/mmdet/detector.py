@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lossweave.backward import Boundary
 from lossweave.combination import LossCombination, build_combination
+from lossweave.combination.entries import LossEntries
 from lossweave.combination.penalty import ParameterPenalty, penalized, read_penalties
 from lossweave.combiners import GradientCombiner, build_combiner
 from lossweave.errors import LossweaveError
@@ -54,10 +55,11 @@ class CombinedLossMixin:
         if self.loss_penalties:
             model: Any = self
             losses = penalized(losses, self.loss_penalties, model)
-        named = {name: value for name, value in losses.items() if "loss" in name}
-        total, log_vars = parse(losses)
+        entries = LossEntries({n: value for n, value in losses.items() if "loss" in n})
         own = "" if parse.__func__ is BaseModel.parse_losses else parse.__func__.__qualname__
-        root = self.loss_combination(named, total, self, own=own)
+        # What the framework's method would reduce is reduced already; a detector's own sees it all.
+        total, log_vars = parse(losses if own else {**losses, **entries})
+        root = self.loss_combination(entries, total, self, own=own)
         if root is not total:
             log_vars["loss"] = root.detach()
         return root, log_vars
