@@ -214,13 +214,15 @@ class CombinerHook(HookBase):
         holder = self._normalized()
         normalizer = getattr(holder, _NORMALIZER, None)
         yield
-        if holder is not None:
+        if normalizer is not None:
             setattr(holder, _NORMALIZER, normalizer)
 
     def _normalized(self) -> Any:
         """The detector, wherever it is in the model, that keeps a normalizer; else None."""
         modules = () if self._model is None else self._model.modules()
-        return next((module for module in modules if hasattr(module, _NORMALIZER)), None)
+        # It has none before its first forward, when a checkpoint's is to be restored.
+        keeps = (_NORMALIZER, "_ema_update")
+        return next((m for m in modules if any(hasattr(m, name) for name in keeps)), None)
 
     # ---------------------------------------------------------------------- resumption
 
@@ -229,7 +231,7 @@ class CombinerHook(HookBase):
         self._host.check_weights()
         kept: dict[str, Any] = self._host.state_dict()
         holder = self._normalized()
-        if holder is not None:
+        if hasattr(holder, _NORMALIZER):
             kept[_NORMALIZER] = float(getattr(holder, _NORMALIZER))
         return kept
 
