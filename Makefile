@@ -59,6 +59,13 @@ demo: env  ## train a small detector with the sum and with a learned weighting, 
 test: env lint  ## the whole test suite
 	OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest -n 2 --dist loadgroup
 
+# What runs there is listed in tests/classic.txt (torchvision 0.16 has no nms of mixed types, stock or not).
+.PHONY: test-classic
+test-classic: env env-classic  ## what touches MMDetection and torch, in .venv-classic
+	PYTHONPATH=tests $(PY) -m helpers.across_versions write work_dirs/classic/gradients.json
+	PYTHONPATH=tests $(CLASSIC_PY) -m helpers.across_versions compare work_dirs/classic/gradients.json
+	OMP_WAIT_POLICY=PASSIVE $(CLASSIC_PY) -m pytest -n 2 --dist loadgroup @tests/classic.txt
+
 lint: env  ## ruff and the type checker
 	$(PY) -m ruff check .
 	$(PY) -m mypy
