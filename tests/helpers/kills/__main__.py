@@ -15,7 +15,8 @@ def main(kinds: list[str]) -> None:
     """Run the kinds that are named, all if none is; the exit status says whether all were right."""
     wrong = total = 0
     for kind in kinds or KINDS:
-        begin, folder = time.perf_counter(), Path(tempfile.mkdtemp(prefix="kills-"))
+        begin, made = time.perf_counter(), tempfile.TemporaryDirectory(prefix="kills-")
+        folder = Path(made.name)
         data = write_data(folder / "data")
         chain = Chain(kind, write_config(kind, data, folder), data, folder)
         traps = moments(kind)
@@ -26,6 +27,7 @@ def main(kinds: list[str]) -> None:
             said, wrong = f"WRONG: {error}", wrong + 1
         finally:
             chain.close()
+            made.cleanup()
         total += len(traps)
         print(
             f"{kind}: {len(traps)} kills, {said} ({time.perf_counter() - begin:.0f} s)", flush=True
