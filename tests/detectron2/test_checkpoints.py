@@ -58,7 +58,7 @@ def test_a_file_is_written_beside_and_renamed(tmp_path: Path, monkeypatch) -> No
     assert (tmp_path / "last_checkpoint").read_text() == "model_0000001.pth"
 
     def full(content: Any, file: Any) -> None:
-        file.write(b"half")
+        Path(file).write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("torch.save", full)

@@ -17,6 +17,7 @@ def unit_trace(gramian: Tensor) -> Tensor:
     """The Gramian divided by its trace: what depends on the rows' common scale no longer does.
 
     Example:
+        >>> import torch
         >>> unit_trace(torch.tensor([[3.0, 0.0], [0.0, 1.0]]))
         tensor([[0.7500, 0.0000],
                 [0.0000, 0.2500]])
