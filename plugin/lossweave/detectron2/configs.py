@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from detectron2 import model_zoo
 from detectron2.config import CfgNode, LazyCall, LazyConfig, get_cfg
 from detectron2.data import build_detection_train_loader
 from detectron2.utils.file_io import PathManager
@@ -38,6 +39,7 @@ __all__ = [
 ]
 
 _ZOO = "detectron2://"
+_ZOO_FOLDER = (Path(model_zoo.__file__).parent / "configs").resolve()
 _Count = Annotated[int, at_least(1)]
 _NotNegative = Annotated[float, at_least(0)]
 _Node = Annotated[Mapping, Allowed("not empty", bool)]
@@ -102,6 +104,12 @@ class _ZooNode(CfgNode):
         if zoo:  # a base is looked for beside the config that names it
             filename = resolve_config(_ZOO + _normal(name))
         return PathManager.open(filename, "r")
+
+    @classmethod
+    def load_yaml_with_base(cls, filename: str, allow_unsafe: bool = False) -> Any:
+        """The base class's; tags that call Python are for the installed zoo's own files alone."""
+        inside = _ZOO in filename or Path(filename).resolve().is_relative_to(_ZOO_FOLDER)
+        return super().load_yaml_with_base(filename, allow_unsafe=inside)
 
 
 def _normal(name: str) -> str:
@@ -189,7 +197,7 @@ def check_config(cfg: Any) -> None:
 
 def _load_yaml(path: str, options: Sequence[str]) -> CfgNode:
     cfg = add_lossweave_config(get_cfg())
-    content = _ZooNode.load_yaml_with_base(path, allow_unsafe=False)
+    content = _ZooNode.load_yaml_with_base(path)
     if not isinstance(content, Mapping):
         raise LossweaveError(f"{path} holds no config: {type(content).__name__}")
     loaded = CfgNode(content)
