@@ -60,7 +60,7 @@ class Server:
         """End the server."""
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(timeout=30)
+        self._process.wait(timeout=300)
 
 
 def serve(host: str, data: str) -> None:
