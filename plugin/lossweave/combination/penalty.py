@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from lossweave.errors import LossweaveError
-from lossweave.utils.fields import Checked, at_least, near_names
+from lossweave.utils.checked import Checked
+from lossweave.utils.fields import at_least, near_names
 
 __all__ = ["ParameterPenalty", "penalized", "read_penalties"]
 

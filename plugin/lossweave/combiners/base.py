@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lossweave.errors import LossweaveError
 from lossweave.progress import Progress
-from lossweave.utils.fields import Checked
+from lossweave.utils.checked import Checked
 
 __all__ = ["Combined", "Combiner"]
 
