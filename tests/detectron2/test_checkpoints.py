@@ -51,6 +51,22 @@ def test_a_damaged_newest_one_is_passed_over(stock: str) -> None:
     assert not list(Path("v").glob("*.pth"))
 
 
+class Crafted:
+    """Makes a folder when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, ("executed",)
+
+
+def test_a_crafted_checkpoint_is_not_resumed_from(stock: str) -> None:
+    main.train([stock, "--work-dir", "w"])
+    content = torch.load("w/model_final.pth", weights_only=False)
+    torch.save({**content, "note": Crafted()}, "w/model_final.pth")
+    with pytest.raises(LossweaveError, match=r"asks for '.*mkdir'.*trust it, name it: --resume w"):
+        main.train([stock, "--work-dir", "w", "--resume"])
+    assert not Path("executed").exists()
+
+
 def test_a_file_is_written_beside_and_renamed(tmp_path: Path, monkeypatch) -> None:
     checkpointer = WholeCheckpointer(torch.nn.Linear(2, 2), str(tmp_path))
     checkpointer.save("model_0000001", iteration=1)

@@ -102,6 +102,23 @@ def test_nothing_in_a_work_directory_is_executed(config: str) -> None:
     assert not Path("executed").exists()
 
 
+class Crafted:
+    """Makes a folder when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, ("executed",)
+
+
+def test_a_crafted_checkpoint_is_not_resumed_from(config: str) -> None:
+    main.train([config, "--work-dir", "w"])
+    content = torch.load("w/iter_4.pth", weights_only=False)
+    content["meta"]["note"] = Crafted()
+    torch.save(content, "w/iter_5.pth")
+    with pytest.raises(LossweaveError, match=r"iter_5\.pth asks for '.*mkdir'.*--resume w"):
+        main.train([config, "--work-dir", "w", "--resume"])
+    assert not Path("executed").exists()
+
+
 def test_removals_wait_for_what_is_written(tmp_path: Path) -> None:
     files = WholeFiles()
     one, two = tmp_path / "one", tmp_path / "two"

@@ -8,6 +8,7 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 
 from lossweave.host.checkpoints import check_resumable, newest_whole
+from lossweave.host.unpickling import refuse_calls
 from lossweave.utils.files import replacing, write_atomically
 
 __all__ = ["WholeCheckpointer", "start_from"]
@@ -78,5 +79,7 @@ def start_from(
         checkpointer.load(weights, checkpointables=[])
         return 0
     check_resumable(path, _RESUMABLE)
+    if resume == "auto":
+        refuse_calls(path, f"where you trust it, name it: --resume {path}")
     checkpointer.load(path)
     return trainer.iter + 1

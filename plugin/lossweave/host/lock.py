@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lossweave.errors import LossweaveError
+from lossweave.utils.files import remove_leftovers
 
 try:
     import fcntl
@@ -48,7 +49,7 @@ def locked(work_dir: str | Path) -> Iterator[None]:
     """Hold a work directory against other trainings; it is made if it is not there.
 
     The lock is the operating system's: it ends with the process, however that ends, so what a
-    killed training has left is taken over.
+    killed training has left is taken over, and what it had half-written is removed.
 
     Args:
         work_dir: the directory.
@@ -79,10 +80,19 @@ def locked(work_dir: str | Path) -> Iterator[None]:
         os.ftruncate(file, 0)
         os.write(file, f"{os.getpid()} on {platform.node()}\n".encode())
         _held.add(path)
+        _clean(path.parent)
         yield
     finally:
         _held.discard(path)
         os.close(file)
+
+
+def _clean(folder: Path) -> None:
+    """Remove the checkpoints that killed trainings have left half-written, here and in the stages'
+    folders; one with a lock of its own is another training's home."""
+    stages = (path for path in folder.iterdir() if path.is_dir() and not (path / _NAME).exists())
+    for home in (folder, *stages):
+        remove_leftovers(home, "*.pth")
 
 
 def _in_use(work_dir: str | Path, holder: str) -> str:

@@ -46,11 +46,12 @@ class _Refused(Exception):
     """What a file asks for beside tensors and plain values."""
 
 
-def refuse_calls(path: str | Path) -> None:
+def refuse_calls(path: str | Path, instead: str = "") -> None:
     """Refuse a checkpoint that asks for more than tensors and plain values when it is read.
 
     Args:
         path: a file in today's format of PyTorch.
+        instead: what somebody who trusts it can do.
 
     Raises:
         LossweaveError: naming what it asks for.
@@ -66,6 +67,7 @@ def refuse_calls(path: str | Path) -> None:
         ...
         lossweave.errors.LossweaveError: ...iter_1.pth asks for '...print' when it is read...
     """
+    hint = f"; {instead}" if instead else ""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -76,10 +78,12 @@ def refuse_calls(path: str | Path) -> None:
     except _Refused as error:
         raise LossweaveError(
             f"{path} asks for {error} when it is read; from a work directory only tensors and "
-            "plain values are taken"
+            f"plain values are taken{hint}"
         ) from None
     except Exception as error:  # whatever a damaged file makes of the reader
-        raise LossweaveError(f"{path} is no checkpoint, or damaged ({one_line(error)})") from None
+        raise LossweaveError(
+            f"{path} is no checkpoint, or damaged ({one_line(error)}){hint}"
+        ) from None
 
 
 class _Thing(dict):

@@ -16,6 +16,7 @@ from lossweave.host.checkpoints import check_resumable, contents, newest_whole
 from lossweave.host.configs import claim_work_dir
 from lossweave.host.lock import locked, make_work_dir
 from lossweave.host.options import Common, TestOptions, TrainOptions
+from lossweave.host.unpickling import refuse_calls
 from lossweave.mmdet.configs import (
     check_config,
     content_of,
@@ -121,6 +122,8 @@ def _start_from(cfg: Config, resume: str | None) -> None:
             cfg.resume = False
             return
     needed = ["meta", "state_dict", "message_hub", "optimizer"]
+    if resume == "auto":
+        refuse_calls(found, f"where you trust it, name it: --resume {found}")
     check_resumable(found, needed + ["param_schedulers"] * bool(cfg.get("param_scheduler")))
     cfg.resume, cfg.load_from = True, str(found)
 

@@ -12,7 +12,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-__all__ = ["finite", "replacing", "write_atomically", "write_json"]
+__all__ = ["finite", "remove_leftovers", "replacing", "write_atomically", "write_json"]
 
 
 @contextmanager
@@ -38,7 +38,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(path)
+    remove_leftovers(path.parent, glob.escape(path.name))
     # A name that nobody can have planted a link under.
     prefix = f"{path.name}.{os.getpid()}."
     handle, name = tempfile.mkstemp(prefix=prefix, suffix=".tmp", dir=path.parent)
@@ -54,9 +54,15 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _remove_leftovers(path: Path) -> None:
-    for left in path.parent.glob(f"{glob.escape(path.name)}.*.tmp"):
-        pid = left.name.removeprefix(f"{path.name}.").split(".")[0]
+def remove_leftovers(folder: Path, pattern: str) -> None:
+    """Remove what processes that live no more have left of files that they were replacing.
+
+    Args:
+        folder: where the files are.
+        pattern: of the files' names.
+    """
+    for left in folder.glob(f"{pattern}.*.tmp"):
+        pid = left.name.split(".")[-3:][0]
         if pid.isdecimal() and not _lives(int(pid)):
             left.unlink(missing_ok=True)
 
