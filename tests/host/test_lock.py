@@ -60,9 +60,9 @@ def test_a_work_directory_that_cannot_be_made(tmp_path: Path) -> None:
 def test_what_a_killed_training_had_half_written_is_removed(tmp_path: Path) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    halves = [f"{name}.pth.{dead.pid}.x1.tmp" for name in ("iter_2", "model_0000001", "rpn1/iter_2")]
-    kept = ["iter_1.pth", "notes.tmp", "rpn1/model_0000001.pth", f"iter_2.pth.{os.getpid()}.x2.tmp",
-            f"other/iter_3.pth.{dead.pid}.x3.tmp", "other/.lock"]  # fmt: skip
+    halves = [f"{at}.pth.{dead.pid}.x1.tmp" for at in ("iter_2", "model_0000001", "rpn1/iter_2")]
+    kept = ["iter_1.pth", "notes.tmp", "rpn1/model_0000001.pth", "other/.lock"]
+    kept += [f"iter_2.pth.{os.getpid()}.x2.tmp", f"other/iter_3.pth.{dead.pid}.x3.tmp"]
     for folder in ("rpn1", "other"):
         (tmp_path / folder).mkdir()
     for name in (*halves, *kept):
