@@ -27,6 +27,13 @@ EDGES = {
     False: ("at 0", "below 0", "overflow (float32)", "absent", "nan, inf: after it"),
     True: ("gradients that cancel exactly", "state"),
 }
+#: What the short table says of each kind: a name, and what its combiners are.
+FAMILIES = {
+    "values": ("Fixed functions", "of the losses' values: sums, norms, products, the largest"),
+    "adaptive": ("Adaptive weights", "that are learned, or follow the losses, while it trains"),
+    "turns": ("Turns", "one term trains while the others wait"),
+    "gradients": ("Gradients", "each term's own gradient is taken, and they are reconciled"),
+}
 _BLOCK = re.compile(r"(<!-- made by `make docs`: ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -168,6 +175,14 @@ def _table(
     return table(header, rows)
 
 
+def _families(chosen: list[str], link: str) -> str:
+    rows = []
+    for kind, (title, what) in FAMILIES.items():
+        links = ", ".join(f"[`{n}`]({link}{n}.md)" for n in chosen if kind_of(n) == kind)
+        rows.append([title, what, links])
+    return table(("Family", "What its combiners are", "Combiners"), rows)
+
+
 def tables(link: str) -> dict[str, str]:
     """Every table over all combiners, by the name of its block.
 
@@ -178,13 +193,11 @@ def tables(link: str) -> dict[str, str]:
     values = [n for n in ours if not of_gradients(n)]
     gradients = [n for n in ours if of_gradients(n)]
     told = [n for n in ours if "Helps when" in page(n)]
-    short = ("Formula", "Source")
     long = ("Formula", "Weights", "Source")
     choices = ("Needs", "Cost", "Helps when")
     solved = ("Formula", "Needs", "Source")
     return {
-        "combiners": _table(("Combiner", *short), values, short, link, False),
-        "gradients": _table(("Combiner", *solved), gradients, solved, link, False),
+        "families": _families(ours, link),
         "choices": _table(("Method", *choices), told, choices, link, False),
         "formulas": _table(
             ("Combiner and arguments", "f(L)", "Weights wₖ", "Source"), values, long, link, True

@@ -32,10 +32,10 @@ def test_every_combiner_has_a_page_and_a_row_in_every_table_of_its_kind() -> Non
     assert sorted(make.names()) == sorted([*registered(), *registered_gradient()])
     tables = make.tables("")
     for name in registered():
-        for block in ("combiners", "formulas", "edges"):
+        for block in ("families", "formulas", "edges"):
             assert tables[block].count(f"]({name}.md)") == 1, (name, block)
     for name in registered_gradient():
-        for block in ("gradients", "combined gradients", "gradient edges"):
+        for block in ("families", "combined gradients", "gradient edges"):
             assert tables[block].count(f"]({name}.md)") == 1, (name, block)
 
 
