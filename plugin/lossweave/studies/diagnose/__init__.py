@@ -1,0 +1,1 @@
+"""One plain training, looked at: scales, conflicts, noise, and what the optimizer makes of them."""
