@@ -32,7 +32,7 @@ $(VENV)/ready: setup.py tools/install_detectron2.py
 	$(PIP) --upgrade pip 'setuptools<82' wheel ninja psutil packaging
 	$(PIP) $(TORCH)
 	$(PIP) --no-build-isolation $(TORCH) onedl-mmcv==2.3.6
-	$(PIP) --no-build-isolation $(TORCH) -e '.[mmdet,detectron2,demo,test]'
+	$(PIP) --no-build-isolation $(TORCH) -e '.[mmdet,detectron2,demo,docs,test]'
 	$(PY) tools/install_detectron2.py
 	@touch $@
 
@@ -70,8 +70,10 @@ lint: env  ## ruff and the type checker
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 
-docs: env  ## the tables of combiners in README.md and docs/combiners, made from their pages
+docs: env  ## the tables of combiners, and the site in site/, which is read without a network
 	$(PY) docs/make.py
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
+	@echo "open site/index.html"
 
 compare: env  ## combiners beside a tuned sum, a learning rate for each, with intervals (1 to 2 hours)
 	$(PY) tools/make_demo_data.py
@@ -109,4 +111,4 @@ kills: env  ## trainings killed in every named moment and gone on with, both fra
 	PYTHONPATH=tests $(PY) -m helpers.kills
 
 clean:  ## remove what the commands made, except the environment
-	rm -rf work_dirs data build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf work_dirs data build dist site .pytest_cache .mypy_cache .ruff_cache

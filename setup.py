@@ -57,6 +57,12 @@ DEMO = [
     "tqdm",
     "tensorboard",
 ]
+DOCS = [
+    "mkdocs==1.6.*",  # 2.0 drops the plugins and the theme that the site is made with
+    "mkdocs-material==9.*",
+    "mkdocstrings[python]>=1.0",
+    "latex2mathml>=3.77",  # formulas that a browser shows without a script
+]
 RUN_TESTS = ["pytest>=8.2", "pytest-xdist"]
 TEST = [*SOLVERS, *RUN_TESTS, "pytorch-lightning>=2.4", "ruff==0.17.*", "mypy==2.4.*"]
 
@@ -107,6 +113,7 @@ setup(
         "torchjd": SOLVERS,
         "solvers-classic": SOLVERS_CLASSIC,
         "demo": DEMO,
+        "docs": DOCS,
         "test": TEST,
         "test-classic": [*SOLVERS_CLASSIC, *RUN_TESTS],
     },

@@ -14,6 +14,8 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from site_docstrings import markdown
+
 from lossweave.combiners import Combiner, GradientCombiner, combiner_class, combiner_names
 
 DOCS = Path(__file__).parent
@@ -120,13 +122,6 @@ def signature(cls: type[Combiner], defaults: bool = True) -> str:
         for p in parameters
     ]
     return f"{cls.__name__}({', '.join(said)})"
-
-
-def markdown(text: str) -> str:
-    """A docstring's reStructuredText as markdown."""
-    text = re.sub(r":math:`([^`]*)`", r"$\1$", text)
-    text = re.sub(r":\w+:`~?([^`]*)`", lambda m: f"`{m.group(1).split('.')[-1]}`", text)
-    return text.replace("``", "`")
 
 
 def from_docstring(name: str) -> str:

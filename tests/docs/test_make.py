@@ -2,6 +2,7 @@
 
 import doctest
 import importlib.util
+import sys
 import warnings
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +14,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def _load() -> ModuleType:
+    sys.path.insert(0, str(DOCS))  # as it has it when it is called
     spec = importlib.util.spec_from_file_location("make_docs", DOCS / "make.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -72,4 +74,6 @@ def test_the_examples_of_a_page(page: Path) -> None:
 
 
 def test_the_functions_examples() -> None:
-    assert doctest.testmod(make, optionflags=doctest.NORMALIZE_WHITESPACE).failed == 0
+    for module in (make, sys.modules["site_docstrings"]):
+        found = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
+        assert found.attempted and not found.failed
