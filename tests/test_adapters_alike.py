@@ -16,6 +16,8 @@ ALONE = {
         "loops.py": "MMEngine's training loops are classes; Detectron2's is the trainer",
         "weight_sample.py": "a study's hook, which runs under MMDetection's configs",
         "models/ssd_head.py": "Detectron2 has no SSD",
+        "models/roi_align.py": "the operator of the next one",
+        "models/nonapproximate.py": "a study of MMDetection's two-stage detectors",
         "models/vgg.py": "the paper's network; Detectron2 has none to put beside it",
         "staged/transforms.py": "proposals follow MMDetection's pipeline of transforms; "
         "Detectron2's mapper does it itself",

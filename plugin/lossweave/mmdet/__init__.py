@@ -10,6 +10,7 @@ from lossweave.mmdet.hook import CombinerHook
 from lossweave.mmdet.interrupt import SaveOnInterruptHook
 from lossweave.mmdet.loops import EpochBasedTrainLoop, IterBasedTrainLoop
 from lossweave.mmdet.models.efficientnet_lite import EfficientNetLite0
+from lossweave.mmdet.models.nonapproximate import BoxGradientRoIExtractor, NonApproximateRPNHead
 from lossweave.mmdet.models.ssd_head import SSDHead
 from lossweave.mmdet.models.vgg import VGG, VGGBBoxHead
 from lossweave.mmdet.staged.hooks import (
@@ -24,6 +25,7 @@ from lossweave.mmdet.weight_sample import WeightSampleHook
 
 __all__ = [
     "VGG",
+    "BoxGradientRoIExtractor",
     "CheckpointHook",
     "CombinedLossDetector",
     "CombinedLossMixin",
@@ -33,6 +35,7 @@ __all__ = [
     "FrozenHook",
     "IterBasedTrainLoop",
     "LoadFixedProposals",
+    "NonApproximateRPNHead",
     "SSDHead",
     "SaveOnInterruptHook",
     "SeededBatchSampler",
