@@ -14,7 +14,7 @@ from lossweave.backward import gradient_root, reachability_of
 class Fixed:
     """Given weights; remembers the Gramian."""
 
-    elementwise = False
+    elementwise = remembers = False
 
     def __init__(self, *weights: float, private: str = "plain") -> None:
         self.weights, self.private = list(weights), private

@@ -21,6 +21,7 @@ class Fixed:
 
     def __init__(self, *weights: float, private: str = "plain", elementwise: bool = False) -> None:
         self.weights, self.private, self.elementwise = list(weights), private, elementwise
+        self.remembers = False
 
     def weights_of(self, gramian: Tensor) -> list[float]:
         return self.weights

@@ -9,7 +9,7 @@ from lossweave.errors import LossweaveError
 
 
 class Mean:
-    private, elementwise = "plain", False
+    private, elementwise, remembers = "plain", False, False
 
     def weights_of(self, gramian: Tensor) -> list[float]:
         return [1.0] * len(gramian)

@@ -15,7 +15,7 @@ needs_edges = pytest.mark.skipif(
 
 
 class Mean:
-    private, elementwise = "plain", False
+    private, elementwise, remembers = "plain", False, False
 
     def weights_of(self, gramian):
         self.gramian = gramian

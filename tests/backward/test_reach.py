@@ -87,7 +87,7 @@ def test_leaves_are_those_of_the_graph_at_hand() -> None:
 
 
 class Mean:
-    private, elementwise = "plain", False
+    private, elementwise, remembers = "plain", False, False
 
     def weights_of(self, gramian):
         return [1.5, 2.5]

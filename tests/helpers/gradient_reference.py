@@ -42,6 +42,8 @@ class Reference:
     ours: ClassVar[tuple[str, ...]] = ("seed", "private")
     #: The terms' mean losses, those of the rows that are combined.
     values: Tensor
+    #: How many of the columns, the first ones, belong to a batch.
+    beside: int
     #: Private parameters get the term's gradient times its weight.
     weighted = False
 
@@ -137,6 +139,7 @@ def gradients(
              for _, t, _ in shards) / world for k in range(len(TERMS))]
     )  # fmt: skip
     reference.values = values
+    reference.beside = sum(leaf.numel() for cuts, _, _ in shards for _, leaf in cuts)
     rows = torch.stack(matrix)
     combined = reference.combine(rows, update, torch.cat(draws), last)
     weights = torch.ones(len(rows), dtype=torch.float64)

@@ -130,6 +130,7 @@ def combined(
     else:
         values = torch.tensor([of for _, _, of in shards], dtype=torch.float64)
         reference.values = values.mean(0)
+        reference.beside = sum(leaf.numel() for cuts, _, _ in shards for _, leaf in cuts)
         exact = reference.combine(matrix, 0, columns, True)
         row = exact.float()
         if reference.weighted:

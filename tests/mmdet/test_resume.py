@@ -62,8 +62,13 @@ def test_every_combiner_from_an_iteration(name, make_config) -> None:
         ("faster_rcnn", dict(type="MGDA", boundary="features", interval=3), {}),
         ("retinanet", dict(type="GradNorm", lr=0.1), dict(optim_wrapper__accumulative_counts=2)),
         ("retinanet", dict(type="GradVac"), dict(optim_wrapper__accumulative_counts=2)),
+        ("retinanet", dict(type="DBMTL"), dict(optim_wrapper__accumulative_counts=2)),
+        ("faster_rcnn", dict(type="ExcessMTL", boundary="features"), {}),
     ],
-    ids=["representation", "kept weights", "window of GradNorm", "window of GradVac"],
+    ids=[
+        "representation", "kept weights", "window of GradNorm", "window of GradVac",
+        "window of smoothed rows", "sums of a batch",
+    ],
 )
 def test_gradients_combined(detector, options, more, make_config) -> None:
     _check(make_config, detector, options, stop_after=5, iterations=8, **more)

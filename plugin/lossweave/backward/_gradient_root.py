@@ -58,7 +58,7 @@ def gradient_root(
     Example:
         >>> from lossweave.backward import reachability_of
         >>> class Mean:
-        ...     private, elementwise = "plain", False
+        ...     private, elementwise, remembers = "plain", False, False
         ...     def weights_of(self, gramian):
         ...         return [1 / len(gramian)] * len(gramian)
         >>> x = torch.ones(2, requires_grad=True)

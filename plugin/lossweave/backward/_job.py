@@ -15,6 +15,7 @@ from lossweave.backward._reach import Reachability
 from lossweave.backward._rows import BUCKET, chunks, flat, inner_products, weighted
 from lossweave.errors import LossweaveError
 from lossweave.utils import distributed
+from lossweave.utils.shown_rows import Piece, Shown
 
 __all__ = ["Job", "Method"]
 
@@ -35,6 +36,13 @@ class Method(Protocol):
 
     def weights_of(self, gramian: Tensor) -> list[float]:
         """The K weights for a K x K Gramian, float64, on the CPU."""
+
+    @property
+    def remembers(self) -> bool:
+        """Whether it is to be shown the rows (:meth:`remember`) before it weighs them."""
+
+    def remember(self, shown: Shown) -> list[dict[int, Tensor]] | None:
+        """What becomes of the shown rows, piece by piece; None where they stay."""
 
     def mix(self, rows: Sequence[Tensor], key: int) -> Tensor:
         """One tensor's K rows, combined; the key tells tensors (and ranks, where those have
@@ -100,7 +108,10 @@ class Job:
         limit = -1 if self.method.elementwise else _SMALL[scale.device.type == "cpu"]
         own = self._gathered(range(len(self.points)), limit)
         common = self._averaged(shared) if self.ranks > 1 else self._gathered(shared, limit)
-        weights = self.method.weights_of(self._gramian(own, common, scale))
+        gramian = self._gramian(own, common, scale)
+        if self.method.remembers:
+            gramian = self._remembered(own, common, scale, gramian)
+        weights = self.method.weights_of(gramian)
         if hooked:
             return self._hand_down(scale, weights, here)
         if unaveraged:  # as on the ranks where hooks are called, whose gradients are their own
@@ -291,6 +302,39 @@ class Job:
         )
 
     # ---------------------------------------------------------------------- what is made of them
+
+    def _remembered(
+        self, own: Sequence[_Unit], common: Sequence[_Unit], scale: Tensor, gramian: Tensor
+    ) -> Tensor:
+        """Show the method the rows; the Gramian of what they are then."""
+        beside = inner_products([unit.rows for unit in own], self.count, scale.device).diagonal()
+        beside = distributed.sum_(beside / self.ranks**2) / scale.double().square()
+        if not gramian.isfinite().all():
+            return gramian
+        number = {id(parameter): p for p, parameter in enumerate(self.parameters)}
+        pieces: list[Piece] = []
+        for unit in common:
+            start = 0
+            for i in unit.places:
+                like = self._like(i)
+                part = slice(start, start + like.numel())
+                start = part.stop
+                if id(like) not in number:
+                    raise LossweaveError(
+                        "gradients are remembered by the model's parameters, but some terms share "
+                        f"one of {tuple(like.shape)} that is not the model's"
+                    )
+                rows = {k: row.reshape(-1)[part] for k, row in unit.rows.items()}
+                pieces.append(Piece(number[id(like)], rows))
+        changed = self.method.remember(
+            Shown(self.parameters, pieces, scale, gramian.diagonal(), beside.cpu())
+        )
+        if changed is None:
+            return gramian
+        for unit, rows in zip(common, changed, strict=True):  # element by element: a tensor each
+            unit.rows.clear()
+            unit.rows.update(rows)
+        return self._gramian(own, common, scale)
 
     def _gramian(self, own: Sequence[_Unit], common: Sequence[_Unit], scale: Tensor) -> Tensor:
         ours, theirs = (

@@ -139,6 +139,7 @@ class LossCombination(SettledTerms):
         self.boundary = None if self._gradients is None else self._gradients.boundary
         if self.boundary is not None and self.boundary.where == "representation":
             self.boundary_state = BoundaryState(self.boundary)
+            self.node_last()
         if self.skips:  # saved, for checkpoints inside an accumulation window
             self.register_buffer("window_skipped", torch.zeros(1))
 

@@ -18,6 +18,7 @@ from lossweave.combination.step import Applied
 from lossweave.combiners import GradientCombiner
 from lossweave.errors import LossweaveError
 from lossweave.utils import distributed
+from lossweave.utils.shown_rows import Shown
 
 __all__ = ["GradientRoot", "Gradients"]
 
@@ -113,7 +114,8 @@ class Gradients:
 
         self.boundary.check(reachability.boundary, reachability.leaves, term_of, model)
         parameters = reachability.leaves  # an order of its own will do where nobody else's matters
-        if model is not None and (combiner.elementwise or distributed.world_size() > 1):
+        ordered = combiner.elementwise or combiner.remembers or distributed.world_size() > 1
+        if model is not None and ordered:
             parameters = [p for p in model.parameters() if p.requires_grad]
         method = _Noted(combiner, partial(self._note, applied))
         unrelated = reachability.unrelated()
@@ -144,6 +146,7 @@ class _Noted:
     def __init__(self, combiner: GradientCombiner, note: Callable[[list[float]], None]) -> None:
         self.combiner, self.note = combiner, note
         self.private, self.elementwise = combiner.private, combiner.elementwise
+        self.remembers = combiner.remembers
         self.losses = combiner.root_losses
 
     def weights_of(self, gramian: Tensor) -> list[float]:
@@ -151,6 +154,10 @@ class _Noted:
         weights = self.combiner.weights_of(gramian)
         self.note(weights)
         return weights
+
+    def remember(self, shown: Shown) -> list[dict[int, Tensor]] | None:
+        self.combiner.root_losses = self.losses
+        return self.combiner.remember(shown)
 
     def mix(self, rows: Sequence[Tensor], key: int) -> Tensor:
         return self.combiner.mix(rows, key)

@@ -71,7 +71,10 @@ class SettledTerms(nn.Module):
     def _take(self, terms: TermMap, losses: Sequence[str], device: torch.device) -> None:
         self.terms = terms
         self.node.settle(terms.names, losses, device)
-        # Its new state comes last: averages of models go through all state in order.
+        self.node_last()
+
+    def node_last(self) -> None:
+        """State that comes later is the last: averages of models go through all in order."""
         self._modules["node"] = self._modules.pop("node")
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:

@@ -62,6 +62,9 @@ class TermNode(nn.Module):
                     f"terms: {type(node.combiner).__name__} combines gradients, so it can only "
                     f"be the outermost combiner, not that of the nested term {name!r}"
                 )
+        # What a combiner remembers of gradients comes late, and averages of models go through all
+        # state in order, so it is the last.
+        self._modules["combiner"] = self._modules.pop("combiner")
         self._bind(children, count)
 
     def _bind(self, children: Mapping[str, "int | TermNode"], count: int) -> None:

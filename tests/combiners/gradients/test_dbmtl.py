@@ -10,30 +10,45 @@ from helpers.gradient_reference import Reference
 from helpers.gradient_rows import rows_at
 from torch import Tensor
 
-from lossweave.combination import build_combination
+from lossweave.combination import LossCombination, build_combination
 from lossweave.combiners import DBMTL, build_combiner
 from lossweave.errors import LossweaveError
+from lossweave.progress import Progress
 
 
 class LogReference(Reference):
-    """Every row over its loss, brought to the length of the longest, and added."""
+    """Every row over its loss, smoothed at the parameters, brought to the length of the longest,
+    and added."""
 
     def start(self, options: dict[str, Any]) -> None:
-        """Nothing is kept."""
+        beta = options.get("beta")
+        self.beta, self.sigma = 0.9 if beta is None else beta, options.get("beta_sigma", 0.0)
+        self.past: dict[int, Tensor] = {}
+        self.steps = [0] * self.terms
 
-    def combine_alive(
-        self, rows: Tensor, alive: list[int], update: int, draws: Tensor, last: bool
-    ) -> Tensor:
-        return _combined(rows, self.values[alive])
+    def combine(self, rows: Tensor, update: int, draws: Tensor, last: bool) -> Tensor:
+        logs, past, steps = rows / (self.values[:, None] + 1e-8), dict(self.past), list(self.steps)
+        alive = [k for k in range(len(rows)) if rows[k].norm() > 0]
+        for k in alive if self.beside == 0 else []:
+            steps[k] += 1
+            share = self.beta / steps[k] ** self.sigma
+            past[k] = share * past.get(k, torch.zeros_like(logs[k])) + (1 - share) * logs[k]
+            logs[k] = past[k]
+        if last:
+            self.past, self.steps = past, steps
+        return _balanced(logs[alive])
 
 
 def _combined(rows: Tensor, losses: Tensor) -> Tensor:
-    logs = rows / (losses[:, None] + 1e-8)
+    return _balanced(rows / (losses[:, None] + 1e-8))
+
+
+def _balanced(logs: Tensor) -> Tensor:
     lengths = logs.norm(dim=1, keepdim=True)
     return (lengths.max() / lengths * logs).sum(0)
 
 
-CASES = {"DBMTL": GradientCase(reference=LogReference)}
+CASES = {"DBMTL": GradientCase(reference=LogReference, keeps=False)}
 
 
 def _weights(rows: Tensor, losses: Tensor, **options: Any) -> Tensor:
@@ -73,15 +88,74 @@ def test_a_term_without_a_logarithm_is_left_out(out: float) -> None:
     torch.testing.assert_close(weights[1:], rest)
 
 
-def test_wrong_arguments() -> None:
-    arguments: Mapping[str, Any] = {"type": "DBMTL", "eps": -1.0}
-    with pytest.raises(LossweaveError, match=r"DBMTL: eps=-1\.0 should be at least 0"):
-        build_combiner(arguments)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"eps": -1.0}, r"DBMTL: eps=-1\.0 should be at least 0"),
+        ({"beta": 1.0}, r"beta=1\.0 should be 0 or more, and below 1"),
+        ({"beta": 0.5, "boundary": "features"}, r"beta=0\.5 should be 0 \(or None\) unless"),
+        ({"beta": 0.5, "interval": 2}, r"beta=0\.5 should be 0 \(or None\) unless"),
+    ],
+)
+def test_wrong_arguments(arguments: Mapping[str, Any], message: str) -> None:
+    with pytest.raises(LossweaveError, match=message):
+        build_combiner({"type": "DBMTL", **arguments})
+
+
+def _smoothing(**options: Any) -> tuple[LossCombination, Tensor]:
+    return build_combination({"type": "DBMTL", **options}), torch.ones(3, requires_grad=True)
+
+
+def _gradient(combination: LossCombination, w: Tensor, t: int) -> tuple[Tensor, Tensor]:
+    """One update's gradient, and the rows of the logarithms that it was made of."""
+    combination.set_progress(Progress(t))
+    rows = rows_at(t, 2, width=3).float()
+    losses = {"loss_cls": w @ rows[0] + 9, "loss_bbox": w @ rows[1] + 25}
+    w.grad = None
+    combination(losses).backward()
+    assert w.grad is not None
+    return w.grad, rows.double() / torch.stack(list(losses.values())).detach().double()[:, None]
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.5])
+def test_rows_are_smoothed_as_the_authors_smooth_them(sigma: float) -> None:
+    combination, w = _smoothing(beta_sigma=sigma)
+    past = torch.zeros(2, 3).double()
+    for t in range(6):
+        found, logs = _gradient(combination, w, t)
+        past = logs + 0.9 / (t + 1) ** sigma * (past - logs)
+        torch.testing.assert_close(found, _balanced(past).float())
+
+
+def test_a_resumed_run_ends_bit_identical() -> None:
+    through, w = _smoothing()
+    stopped, v = _smoothing()
+    for t in range(3):
+        _gradient(through, w, t)
+        _gradient(stopped, v, t)
+    resumed, _ = _smoothing()
+    resumed.load_state_dict(stopped.state_dict())
+    for t in range(3, 6):
+        assert torch.equal(_gradient(through, w, t)[0], _gradient(resumed, v, t)[0])
+    for name, value in through.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_an_update_that_is_not_finite_is_not_remembered() -> None:
+    combination, w = _smoothing()
+    _gradient(combination, w, 0)
+    combination.end_iteration()
+    before = {name: value.clone() for name, value in combination.state_dict().items()}
+    combination.set_progress(Progress(1))
+    (1e30 * combination({"loss_cls": (w * 1e30).sum(), "loss_bbox": w.sum()})).backward()
+    combination.end_iteration()
+    for name, value in combination.state_dict().items():
+        assert torch.equal(value, before[name]), name
 
 
 def test_each_root_has_the_losses_of_its_own_forward() -> None:
     """Two forwards before one backward, as detectors with two branches have them."""
-    combination = build_combination("DBMTL")
+    combination = build_combination({"type": "DBMTL", "beta": 0.0})
     w, v = torch.ones(3, requires_grad=True), torch.ones(3, requires_grad=True)
     rows = torch.tensor([[-4.0, 1, 1], [6, 1, 1]])
     roots = [

@@ -14,8 +14,10 @@ from lossweave.combiners.gradients._torchjd import torchjd_part, unit_trace
 from lossweave.errors import LossweaveError
 from lossweave.progress import Progress
 from lossweave.utils.fields import between
+from lossweave.utils.shown_rows import Shown
 
 __all__ = [
+    "ZERO_SQUARE",
     "ConeProjection",
     "GradientCombiner",
     "PreferringCombiner",
@@ -24,7 +26,7 @@ __all__ = [
 
 _BOUNDARIES = ("parameters", "features", "representation")
 #: A row this much shorter than the longest (squared) is what float32 leaves of a zero.
-_ZERO = 1e-24
+ZERO_SQUARE = 1e-24
 
 
 class Shared(TypedDict, total=False):
@@ -75,7 +77,9 @@ class GradientCombiner(Combiner):
 
     scheduled: ClassVar[bool] = False
     #: Rows are combined by :meth:`mix`, element by element; the weights serve the rest.
-    elementwise: ClassVar[bool] = False
+    elementwise: bool = False
+    #: Rows are shown to :meth:`remember` before they are weighed.
+    remembers: bool = False
     #: With one term left, its weight is 1 and the method is not asked.
     single: ClassVar[bool] = True
     kept: Tensor
@@ -144,6 +148,14 @@ class GradientCombiner(Combiner):
         """
         raise NotImplementedError(f"{type(self).__name__} defines no mix(rows, key)")
 
+    def remember(self, shown: Shown) -> list[dict[int, Tensor]] | None:
+        """Look at the rows of a finite Gramian before :meth:`weigh`, for methods that remember.
+
+        Returns:
+            What becomes of them, piece by piece, for ``elementwise`` methods; None where they stay.
+        """
+        raise NotImplementedError(f"{type(self).__name__} defines no remember(shown)")
+
     def resting(self) -> Tensor:
         """The weights of terms that have no row here, shape ``(K,)``."""
         if self.interval > 1:
@@ -197,7 +209,7 @@ class GradientCombiner(Combiner):
         if not self._measure(gramian):
             return [1.0 / count] * count
         squares = [self._gramian[k][k] for k in range(count)]
-        least = _ZERO * max(squares)
+        least = ZERO_SQUARE * max(squares)
         terms = [k for k, square in enumerate(squares) if square > least]
         weights = self.resting()
         if terms:

@@ -73,7 +73,7 @@ class GradDrop(GradientCombiner):
     """
 
     scheduled: ClassVar[bool] = True
-    elementwise: ClassVar[bool] = True
+    elementwise = True
 
     def __init__(
         self,
