@@ -13,6 +13,7 @@ from lossweave.mmdet.models.efficientnet_lite import EfficientNetLite0
 from lossweave.mmdet.models.nonapproximate import BoxGradientRoIExtractor, NonApproximateRPNHead
 from lossweave.mmdet.models.ssd_head import SSDHead
 from lossweave.mmdet.models.vgg import VGG, VGGBBoxHead
+from lossweave.mmdet.rungs import RungHook
 from lossweave.mmdet.staged.hooks import (
     FrozenHook,
     StageRecordHook,
@@ -36,6 +37,7 @@ __all__ = [
     "IterBasedTrainLoop",
     "LoadFixedProposals",
     "NonApproximateRPNHead",
+    "RungHook",
     "SSDHead",
     "SaveOnInterruptHook",
     "SeededBatchSampler",
