@@ -64,7 +64,18 @@ DOCS = [
     "latex2mathml>=3.77",  # formulas that a browser shows without a script
 ]
 RUN_TESTS = ["pytest>=8.2", "pytest-xdist"]
-TEST = [*SOLVERS, *RUN_TESTS, "pytorch-lightning>=2.4", "ruff==0.17.*", "mypy==2.4.*"]
+# What the guide on experiment trackers names, in its smallest form, and what runs the notebook.
+TRACKERS = ["tensorboard", "wandb", "mlflow-skinny"]
+NOTEBOOK = ["nbclient>=0.10", "ipykernel"]
+TEST = [
+    *SOLVERS,
+    *RUN_TESTS,
+    *TRACKERS,
+    *NOTEBOOK,
+    "pytorch-lightning>=2.4",
+    "ruff==0.17.*",
+    "mypy==2.4.*",
+]
 
 
 class BuildWithConfigs(build_py):
@@ -78,6 +89,7 @@ class BuildWithConfigs(build_py):
         for name in ("configs", "tools"):
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(HERE / name, target / name, ignore=ignored, dirs_exist_ok=True)
+        shutil.copy(HERE / "model-index.yml", target)
 
 
 setup(
