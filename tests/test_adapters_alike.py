@@ -12,6 +12,7 @@ PACKAGE = Path(next(iter(lossweave.__path__)))
 #: What an adapter has alone, each with its reason.
 ALONE = {
     "mmdet": {
+        "box_errors.py": "a transform of MMDetection's pipelines, for a study",
         "held_out.py": "held-out data are built from a config; Detectron2's loader comes ready",
         "loops.py": "MMEngine's training loops are classes; Detectron2's is the trainer",
         "rungs.py": "a training loop of MMEngine's is ended by a hook; Detectron2's is told where",

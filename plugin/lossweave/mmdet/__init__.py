@@ -3,6 +3,7 @@
 Importing it registers everything in :mod:`lossweave.registry`.
 """
 
+from lossweave.mmdet.box_errors import GrossBoxErrors
 from lossweave.mmdet.checkpoints import CheckpointHook
 from lossweave.mmdet.detector import CombinedLossDetector, CombinedLossMixin, combined_class
 from lossweave.mmdet.draws import SeededBatchSampler
@@ -34,6 +35,7 @@ __all__ = [
     "EfficientNetLite0",
     "EpochBasedTrainLoop",
     "FrozenHook",
+    "GrossBoxErrors",
     "IterBasedTrainLoop",
     "LoadFixedProposals",
     "NonApproximateRPNHead",
