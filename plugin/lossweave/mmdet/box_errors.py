@@ -38,7 +38,7 @@ def misplaced(
     Example:
         >>> moved = misplaced(np.array([[10.0, 10, 30, 30]]), (100, 100), np.random.default_rng(0))
         >>> moved.round().tolist()
-        [[24.0, 18.0, 47.0, 36.0]]
+        [[31.0, 28.0, 42.0, 38.0]]
     """
     size = np.array([shape[1], shape[0]], dtype=np.float64)
     middle = (boxes[:, :2] + boxes[:, 2:]) / 2
