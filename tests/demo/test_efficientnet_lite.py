@@ -209,3 +209,14 @@ def test_mmdet_checkpoint_wins(tmp_path: Path) -> None:
 def test_mmdet_refuses_two_sources_of_weights() -> None:
     with pytest.raises(ValueError, match="both set the weights; give one"):
         MMDetEfficientNetLite0(pretrained=True, init_cfg={"type": "Pretrained", "checkpoint": "x"})
+
+
+def test_channels_last_computes_the_same_up_to_rounding() -> None:
+    plain = EfficientNetLite0(pretrained=True, out_indices=(2, 3)).eval()
+    last = EfficientNetLite0(pretrained=True, out_indices=(2, 3), channels_last=True).eval()
+    assert _same(_state(plain), _state(last))
+    assert last.conv_stem.weight.is_contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        for one, other in zip(plain(_picture()), last(_picture()), strict=True):
+            assert other.is_contiguous(memory_format=torch.channels_last)
+            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)

@@ -142,7 +142,7 @@ def test_a_plan_trains_nothing(
     out = capsys.readouterr().out
     assert len(trained) == 2 and "0 of 4 are in" in out
     assert "lacking: DWA, seed 0, lr 0.001 (about 1.0 minutes)" in out
-    assert "then 2 of further seeds, at the rates that these choose" in out
+    assert "then 2 more, at the rates that these choose" in out
 
 
 def test_here_trains_what_another_place_did(trained: list[Trial], tmp_path: Path) -> None:

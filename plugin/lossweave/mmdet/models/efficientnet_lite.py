@@ -25,6 +25,7 @@ class EfficientNetLite0(_EfficientNetLite0, BaseModule):
         out_indices: Levels to return, ascending, each 0 to 4 (strides 2 to 32).
         frozen_stages: -1 nothing, 0 the stem, n in 1..7 the stem and the first n stages.
         norm_eval: Keep every normalization layer on its stored statistics in training too.
+        channels_last: Compute with channels last in memory, which a CPU does faster.
         init_cfg: mmengine's initialization, in place of ``pretrained``.
 
     Raises:
@@ -42,6 +43,7 @@ class EfficientNetLite0(_EfficientNetLite0, BaseModule):
         out_indices: Sequence[int] = (2, 3, 4),
         frozen_stages: int = -1,
         norm_eval: bool = False,
+        channels_last: bool = False,
         init_cfg: dict[str, Any] | list[dict[str, Any]] | None = None,
     ) -> None:
         if pretrained and init_cfg:
@@ -49,7 +51,12 @@ class EfficientNetLite0(_EfficientNetLite0, BaseModule):
                 f"pretrained=True and init_cfg={init_cfg!r} both set the weights; give one of them"
             )
         # BaseModule comes next in the order of bases, so this sets up both of them
-        super().__init__(out_indices=out_indices, frozen_stages=frozen_stages, norm_eval=norm_eval)
+        super().__init__(
+            out_indices=out_indices,
+            frozen_stages=frozen_stages,
+            norm_eval=norm_eval,
+            channels_last=channels_last,
+        )
         self.pretrained = pretrained
         self.init_cfg = init_cfg
 

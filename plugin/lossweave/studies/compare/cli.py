@@ -67,6 +67,12 @@ def compare(arguments: Sequence[str] | None = None) -> None:
         help="learning rates to choose from, for every method; trained in this order "
         "(the config's for all)",
     )
+    parser.add_argument(
+        "--rates-for",
+        choices=("all", "sums"),
+        default="all",
+        help="whose rate is chosen; with sums, the others have the best sum's (all)",
+    )
     add_trainings(parser, Comparison.work_dir)
     add_ledger(parser)
     args = parser.parse_args(arguments)
@@ -74,6 +80,7 @@ def compare(arguments: Sequence[str] | None = None) -> None:
         Comparison(
             methods=tuple(Method.parse(text) for text in args.methods),
             rates=tuple(args.rates),
+            rates_for=args.rates_for,
             ledger=ledger_of(args),
             **trainings_of(args, "compare", arguments),
         )

@@ -31,6 +31,8 @@ class Comparison:
         rates: learning rates, trained in this order with the first seed; every method's further
             seeds are trained at its best one. Without any, all have the config's.
         ledger: where results are, and what of them counts.
+        rates_for: 'all' to try the rates with every method; 'sums' to try them with the sums
+            alone: the others have the rate of the best sum then.
     """
 
     methods: tuple[Method, ...]
@@ -42,6 +44,7 @@ class Comparison:
     command: str = "python tools/compare.py"
     rates: tuple[float, ...] = ()
     ledger: LedgerOptions = field(default_factory=LedgerOptions)
+    rates_for: str = "all"
 
 
 @dataclass(frozen=True)

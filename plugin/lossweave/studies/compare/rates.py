@@ -71,7 +71,7 @@ def rate_edges(sweep: Sequence[Score], chosen: Mapping[str, float]) -> dict[str,
     edges = {}
     for method, best in chosen.items():
         rates = [s.rate for s in sweep if s.method == method and s.rate is not None]
-        if best in (min(rates), max(rates)):
+        if len(set(rates)) > 1 and best in (min(rates), max(rates)):
             edges[method] = "smallest" if best == min(rates) else "largest"
     return edges
 

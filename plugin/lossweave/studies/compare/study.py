@@ -61,9 +61,15 @@ def _check(comparison: Comparison) -> None:
 def _first(comparison: Comparison) -> _Asked:
     """What is asked for before any rate is chosen: all of it where there is none to choose."""
     if comparison.rates:
-        swept = product(comparison.rates, comparison.methods)
+        swept = product(comparison.rates, _swept(comparison))
         return [(method, comparison.seeds[0], rate) for rate, method in swept]
     return [(method, seed, None) for seed, method in product(comparison.seeds, comparison.methods)]
+
+
+def _swept(comparison: Comparison) -> list[Method]:
+    """The methods that each have a learning rate chosen."""
+    everything = comparison.rates_for == "all"
+    return [method for method in comparison.methods if everything or method.combiner == "Sum"]
 
 
 def _train(comparison: Comparison, book: Book) -> tuple[list[Result], dict[str, float]]:
@@ -77,10 +83,17 @@ def _train(comparison: Comparison, book: Book) -> tuple[list[Result], dict[str, 
     if not comparison.rates:
         return run(_first(comparison), "trainings"), {}
     sweep = run(_first(comparison), "sweep over rates")
-    chosen = best_rates([score_of(result) for result in sweep])
-    every = product(comparison.seeds[1:], comparison.methods)
-    rest = run([(method, seed, chosen[method.label]) for seed, method in every], "further seeds")
-    return [*sweep, *rest], chosen
+    scores = [score_of(result) for result in sweep]
+    best = max(scores, key=lambda score: score.val)
+    chosen = {method.label: best.rate for method in comparison.methods} | best_rates(scores)
+    # Seed after seed, so that whatever is finished covers all methods.
+    every = product(comparison.seeds, comparison.methods)
+    done = {(score.method, score.seed) for score in scores}
+    rest = run(
+        [(m, seed, chosen[m.label]) for seed, m in every if (m.label, seed) not in done],
+        "further trainings",
+    )
+    return [*sweep, *rest], {label: rate for label, rate in chosen.items() if rate is not None}
 
 
 def _trials(comparison: Comparison, asked: _Asked) -> list[Trial]:
@@ -94,7 +107,7 @@ def _trials(comparison: Comparison, asked: _Asked) -> list[Trial]:
 def _plan_text(comparison: Comparison, book: Book) -> str:
     first = _trials(comparison, _first(comparison))
     text = book.plan_text([wanted(STUDY, trial, comparison.command) for trial in first])
-    if comparison.rates and len(comparison.seeds) > 1:
-        further = len(comparison.methods) * (len(comparison.seeds) - 1)
-        text += f"\nthen {further} of further seeds, at the rates that these choose"
+    if comparison.rates:
+        further = len(comparison.methods) * len(comparison.seeds) - len(_swept(comparison))
+        text += f"\nthen {further} more, at the rates that these choose"
     return text

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from lossweave.errors import EXIT_DIVERGED, LossweaveError, NonFiniteLossError
 from lossweave.host.paths import tools_root
+from lossweave.studies.runs.forked import run_forked
 
 __all__ = ["call", "last_line", "run_all", "threads_for"]
 
@@ -72,6 +73,9 @@ def run_all(
 def call(words: Sequence[str], log: Path, jobs: int = 1) -> None:
     """Run one of lossweave's tools (``tools/x.py``) or modules as a process, into a log.
 
+    A tool is forked from a process that has imported the frameworks
+    (:mod:`~lossweave.studies.runs.forked`).
+
     Args:
         words: the tool or the module's dotted name, and its arguments.
         log: what it prints is appended here.
@@ -83,20 +87,22 @@ def call(words: Sequence[str], log: Path, jobs: int = 1) -> None:
     """
     threads = threads_for(jobs)
     environment = {
-        **os.environ,
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),
         "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads must not spin on shared cores
     }
-    tool = words[0].endswith(".py")
-    begin = [str(tools_root() / Path(words[0]).name)] if tool else ["-m", words[0]]
-    with open(log, "a") as file:
-        done = subprocess.run(
-            [sys.executable, *begin, *[w for w in words[1:] if w]],
-            stdout=file, stderr=subprocess.STDOUT, env=environment,
-        )  # fmt: skip
-    if done.returncode:
-        kind = NonFiniteLossError if done.returncode == EXIT_DIVERGED else LossweaveError
+    arguments = [word for word in words[1:] if word]
+    if words[0].endswith(".py"):
+        tool = tools_root() / Path(words[0]).name
+        status = run_forked(tool, arguments, log, environment, threads)
+    else:
+        with open(log, "a") as file:
+            status = subprocess.run(
+                [sys.executable, "-m", words[0], *arguments],
+                stdout=file, stderr=subprocess.STDOUT, env={**os.environ, **environment},
+            ).returncode  # fmt: skip
+    if status:
+        kind = NonFiniteLossError if status == EXIT_DIVERGED else LossweaveError
         raise kind(f"a training failed, see {log}: {last_line(log)[:200]}")
 
 

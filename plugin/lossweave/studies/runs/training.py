@@ -89,6 +89,7 @@ def train_and_test(trial: Trial) -> Score:
             weights={name: term.weight.last for name, term in run.terms.items()},
             losses={name: term.value.last for name, term in run.terms.items()},
             seconds=run.iterations * run.seconds_per_iteration,
+            metrics={name.rpartition("/")[2]: value for name, value in metrics.items()},
             **_origin(trial),
         ),
         rate=trial.rate,
