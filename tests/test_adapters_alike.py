@@ -29,6 +29,7 @@ ALONE = {
         "config_node.py": "yaml configs have a node with declared keys",
         "yaml.py": "one of two kinds of config, with a trainer of its own",
         "lazy.py": "the other one",
+        "staged/yaml.py": "stages read a LazyConfig; a yaml config becomes one",
         "run.py": "what the two share",
     },
 }

@@ -19,6 +19,7 @@ from lossweave.detectron2.lazy import test_lazy, train_lazy
 from lossweave.detectron2.run import steady_scripts
 from lossweave.detectron2.staged.configs import has_schedule, plan_of, training_seed
 from lossweave.detectron2.staged.training import train_stages
+from lossweave.detectron2.staged.yaml import lazy_of
 from lossweave.detectron2.yaml import test_yaml, train_yaml
 from lossweave.errors import LossweaveError, wrong_input
 from lossweave.host.checkpoints import contents
@@ -45,6 +46,8 @@ def train(options: TrainOptions) -> Any:
     with wrong_input(options.config):
         _refuse(options, auto_scale_lr="set SOLVER.REFERENCE_WORLD_SIZE in the config")
         cfg = _training_config(options)
+        if has_schedule(cfg) and isinstance(cfg, CfgNode):
+            cfg = lazy_of(cfg)
     work_dir = _output_dir(cfg)
     with locked(work_dir):
         if has_schedule(cfg):

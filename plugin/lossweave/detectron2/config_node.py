@@ -7,9 +7,10 @@ from detectron2.config import CfgNode
 from detectron2.modeling import META_ARCH_REGISTRY
 
 from lossweave.errors import LossweaveError
+from lossweave.staged.plan import OWN_KEYS
 from lossweave.utils.fields import near_names
 
-__all__ = ["META", "add_lossweave_config", "combination_options", "new_node"]
+__all__ = ["META", "add_lossweave_config", "combination_options", "new_node", "plain_node"]
 
 #: The meta-architecture that combines another's losses.
 META = "CombinedLossDetector"
@@ -33,6 +34,8 @@ def add_lossweave_config(cfg: CfgNode) -> CfgNode:
                           :func:`lossweave.detectron2.build_numbered_train_loader`)
     ``HELD_OUT``          names of data sets that are not trained on, for AutoLoss
     ``HELD_OUT_BATCHES``  how many training batches of them are measured
+    ``SCHEDULE``          of a training in stages, with ``PROPOSALS`` and ``EVALUATION``: what
+                          ``schedule``, ``proposals`` and ``evaluation`` are in a LazyConfig
     ===================== ===================================================================
 
     They mean what the arguments of :func:`lossweave.detectron2.combine_losses` do, and take
@@ -60,6 +63,8 @@ def add_lossweave_config(cfg: CfgNode) -> CfgNode:
     node.NUMBERED_DRAWS = False
     node.HELD_OUT = ()
     node.HELD_OUT_BATCHES = 1
+    for key in OWN_KEYS:
+        node[key.upper()] = CfgNode(new_allowed=True)
     cfg.LOSSWEAVE = node
     return cfg
 
@@ -84,20 +89,20 @@ def combination_options(cfg: CfgNode) -> tuple[str, dict[str, Any]]:
     if "type" in node.COMBINER.ARGS:
         raise LossweaveError("LOSSWEAVE.COMBINER.ARGS.type: name it in COMBINER.TYPE")
     return base, {
-        "combiner": {"type": node.COMBINER.TYPE, **_plain(node.COMBINER.ARGS)},
-        "terms": _plain(node.TERM_PATTERNS) or node.TERMS,
+        "combiner": {"type": node.COMBINER.TYPE, **plain_node(node.COMBINER.ARGS)},
+        "terms": plain_node(node.TERM_PATTERNS) or node.TERMS,
         "extra": node.EXTRA,
         "on_nonfinite": node.ON_NONFINITE,
-        "penalty": _plain(node.PENALTY),
+        "penalty": plain_node(node.PENALTY),
         "loaded_state": node.LOADED_STATE,
     }
 
 
-def _plain(value: Any) -> Any:
+def plain_node(value: Any) -> Any:
     """A node as an ordinary dict, and so on inside."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+        return {str(key): plain_node(item) for key, item in value.items()}
+    return [plain_node(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def new_node(values: Mapping[str, Any]) -> CfgNode:

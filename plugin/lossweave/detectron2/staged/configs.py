@@ -36,11 +36,13 @@ __all__ = [
 #: What of a data loader changes its speed alone, and what a seed of its own decides.
 _LOADING = ("num_workers", "persistent_workers", "pin_memory", "prefetch_factor", "seed")
 _PARTS = ("backbone", "rpn_head", "roi_head")
+#: Detectron2's, and what makes it of a yaml config.
+_MAPPERS = ("DatasetMapper", "yaml_mapper")
 
 
 def has_schedule(cfg: Any) -> bool:
     """Whether a config describes a training in stages."""
-    return not isinstance(cfg, CfgNode) and "schedule" in cfg
+    return bool(cfg.LOSSWEAVE.SCHEDULE) if isinstance(cfg, CfgNode) else "schedule" in cfg
 
 
 def plan_of(cfg: DictConfig) -> Plan:
@@ -200,7 +202,7 @@ def _without_plan(cfg: DictConfig) -> DictConfig:
 def _mapper(cfg: DictConfig, split: str) -> Any:
     mapper = cfg.dataloader[split].get("mapper")
     target = mapper.get("_target_") if OmegaConf.is_config(mapper) else None
-    if getattr(target, "__name__", str(target).split(".")[-1]) != "DatasetMapper":
+    if getattr(target, "__name__", str(target).split(".")[-1]) not in _MAPPERS:
         raise LossweaveError(
             f"fixed proposals go through Detectron2's DatasetMapper; dataloader.{split}.mapper "
             "is another"

@@ -1,5 +1,7 @@
 """Training in stages under Detectron2: a LazyConfig with a ``schedule``.
 
+A yaml config with one becomes such a LazyConfig (:mod:`lossweave.detectron2.staged.yaml`).
+
 Every stage is an ordinary training in a folder of its own. What is done is known from the files
 that it has left (see :mod:`lossweave.staged.training`), so a training goes on wherever it was
 stopped, to the same weights bit for bit. The final detector is an ordinary checkpoint.

@@ -78,6 +78,8 @@ def _detectron2(config: str, options: Sequence[str]) -> StagedConfig:
     from lossweave.detectron2.staged.configs import described, plan_of
 
     cfg = configs.load_config(config, options)
+    if "LOSSWEAVE" in cfg:
+        raise LossweaveError(f"{config}: in Detectron2 this study takes a LazyConfig")
     _check(config, cfg)
     schedule = plan_of(cfg).schedule
     cfg.schedule.type = "joint"
