@@ -13,7 +13,7 @@ import torch
 from lossweave.errors import LossweaveError
 from lossweave.host.paths import resolve_config
 from lossweave.studies.zoo import study
-from lossweave.studies.zoo.catalog import Entry, catalog, in_order
+from lossweave.studies.zoo.catalog import Entry, catalog, in_order, kind_of
 from lossweave.studies.zoo.cli import zoo
 from lossweave.studies.zoo.detectron2_models import Detectron2Model
 from lossweave.studies.zoo.mmdet_batches import batch_for, class_count
@@ -96,6 +96,23 @@ def test_small_ones_come_first_and_every_folder_has_one_early() -> None:
     ordered = [entry.names[0] for entry in in_order(Entry(n, (n,)) for n in names)]
     assert ordered == ["a/r18.py", "c/r50.py", "b/swin-l_r101.py", "a/r50.py", "c/r101.py",
                        "a/x101-64x4d.py"]  # fmt: skip
+
+
+def test_every_kind_of_detector_comes_before_a_second_of_its_kind() -> None:
+    kinds = {"a/r18.py": "x", "a/r50.py": "x", "a/giou_r50.py": "y", "b/r101.py": "x"}
+    ordered = [entry.names[0] for entry in in_order(Entry(n, (n,), k) for n, k in kinds.items())]
+    assert ordered == ["a/r18.py", "b/r101.py", "a/giou_r50.py", "a/r50.py"]
+
+
+def test_what_a_kind_is() -> None:
+    model = {"type": "A", "backbone": {"type": "R"}, "heads": [
+        {"type": "H", "width": 3}, {"type": "H", "width": 5}, {"type": "I"}]}  # fmt: skip
+    assert kind_of(model) == {"type": "A", "heads": [{"type": "H"}, {"type": "I"}]}
+    assert kind_of({**model, "backbone": {"type": "S"}}) == kind_of(model)
+    assert kind_of({**model, "heads": []}) != kind_of(model)
+    yaml = {"META_ARCHITECTURE": "P", "ROI_HEADS": {"NAME": "S", "CLASSES": 5}, "MASK_ON": True}
+    found = {"META_ARCHITECTURE": "P", "ROI_HEADS": {"NAME": "S"}, "MASK_ON": "True"}
+    assert kind_of(yaml) == found
 
 
 def test_a_batch_has_what_the_config_loads() -> None:
@@ -191,8 +208,10 @@ def test_the_report() -> None:
         Trial(["b/y.py"], results={**good, "PCGrad": "no gradient"}, terms=["pos", "neg", "mid"]),
     ]
     origin = provenance("python tools/zoo.py")
-    text = zoo_report("mmdet", trials, {"z.py": "it has no model"}, 9, origin)
-    assert "4 of 9 configs with a model are tried (3 models); stock trains a step in 3" in text
+    entries = [Entry(n[0], n, n[0]) for n in (*(tuple(t.configs) for t in trials), ("c.py",) * 5)]
+    text = zoo_report("mmdet", trials, entries, {"z.py": "it has no model"}, origin)
+    assert "4 of 9 configs with a model are tried (3 of 4 models, 3 of 4 kinds, " in text
+    assert "); stock trains a step in 3; " in text
     assert "; in 2 of these all 3 combiners do" in text
     assert "| a | 3 | 2 | 2 | 2 | 2 | task |" in text
     assert "| b | 1 | 1 | 1 | 1 | 0 | loss (3) |" in text

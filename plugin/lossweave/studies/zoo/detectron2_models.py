@@ -4,6 +4,7 @@ import copy
 from typing import Any
 
 import torch
+import yaml
 from detectron2.config import CfgNode, LazyConfig, instantiate
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances, Keypoints, PolygonMasks
@@ -17,13 +18,15 @@ __all__ = ["Detectron2Model", "content"]
 
 _CLASSES = 5  # every config of the zoo has at least as many
 _KEYPOINTS = 17
+#: Regions of an image that a second stage trains on, at most.
+_REGIONS = 64
 
 
 def content(path: str) -> Any:
     """What of a config decides its model; None where it has none."""
     cfg = load_config(path)
     if isinstance(cfg, CfgNode):
-        return {"yaml": cfg.MODEL.dump()}
+        return {"yaml": yaml.safe_load(cfg.MODEL.dump())}
     model = cfg.get("model")
     return None if model is None else {"py": LazyConfig.to_py(OmegaConf.create({"model": model}))}
 
@@ -39,6 +42,8 @@ class Detectron2Model:
         self.cfg = load_config(path)
         if isinstance(self.cfg, CfgNode):
             self.cfg.MODEL.WEIGHTS, self.cfg.MODEL.DEVICE = "", "cpu"
+            heads = self.cfg.MODEL.ROI_HEADS
+            heads.BATCH_SIZE_PER_IMAGE = min(heads.BATCH_SIZE_PER_IMAGE, _REGIONS)
             _replace(self.cfg.MODEL, "SyncBN", "BN")  # which needs several GPUs
 
     def stock(self) -> nn.Module:

@@ -14,6 +14,9 @@ from lossweave.studies.zoo.mmdet_batches import batch_for
 
 __all__ = ["MMDetectionModel", "content"]
 
+#: Regions of an image that a second stage trains on, at most.
+_REGIONS = 64
+
 
 def content(path: str) -> Any:
     """What of a config decides its model; None where it has none."""
@@ -55,8 +58,10 @@ class MMDetectionModel:
 
 
 def _small(value: Any) -> None:
-    """Take pretrained weights, and padding to large images, out of a model's config. In place."""
+    """Take pretrained weights, and what only costs time, out of a model's config. In place."""
     if isinstance(value, dict):
+        if isinstance(value.get("num"), int) and "pos_fraction" in value:  # a sampler of regions
+            value["num"] = min(value["num"], _REGIONS)
         init = value.get("init_cfg")
         if isinstance(init, dict) and "Pretrained" in str(init.get("type")):
             value["init_cfg"] = None

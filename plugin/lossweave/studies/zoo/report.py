@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lossweave.studies.report.tables import markdown_table
+from lossweave.studies.zoo.catalog import Entry
 from lossweave.studies.zoo.trial import COMBINERS, Trial
 from lossweave.utils.files import write_atomically
 from lossweave.utils.provenance import machine_line
@@ -17,19 +18,19 @@ def write_zoo(
     path: Path,
     framework: str,
     trials: Iterable[Trial],
+    entries: Sequence[Entry],
     without: Mapping[str, str],
-    total: int,
     origin: Mapping[str, Any],
 ) -> None:
     """Write :func:`zoo_report` to a file."""
-    write_atomically(path, zoo_report(framework, list(trials), without, total, origin).encode())
+    write_atomically(path, zoo_report(framework, list(trials), entries, without, origin).encode())
 
 
 def zoo_report(
     framework: str,
     trials: Sequence[Trial],
+    entries: Sequence[Entry],
     without: Mapping[str, str],
-    total: int,
     origin: Mapping[str, Any],
 ) -> str:
     """What was tried, by folder of the zoo; then what failed, and what stock does not train.
@@ -37,11 +38,15 @@ def zoo_report(
     Args:
         framework: whose zoo.
         trials: a trial a model.
+        entries: the zoo's models.
         without: configs that have no model, with the reason.
-        total: how many configs have one.
         origin: as :func:`lossweave.utils.provenance.provenance` has it.
     """
+    names = {trial.configs[0] for trial in trials}
     tried = sum(len(trial.configs) for trial in trials)
+    total = sum(len(entry.names) for entry in entries)
+    kinds = {entry.kind for entry in entries}
+    kinds_tried = {entry.kind for entry in entries if entry.names[0] in names}
     trained = [trial for trial in trials if not trial.stock]
     count = sum(len(trial.configs) for trial in trained)
     good = sum(len(trial.configs) for trial in trained if trial.good)
@@ -53,11 +58,13 @@ def zoo_report(
         + ", ".join(f"`{name}`" for name in COMBINERS)
         + " and no `--terms`. *Sum* must leave the stock loss, gradients and buffers to the last "
         "bit; the others must give every parameter that stock trains a finite gradient. Backbones "
-        "are not pretrained, images are 128 (else 320) pixels wide and random. Configs with the "
-        "same model are tried once.",
-        f"{tried} of {total} configs with a model are tried ({len(trials)} models); stock trains "
-        f"a step in {count}; in {good} of these all {len(COMBINERS)} combiners do what they "
-        f"should. {len(without)} more files have no model of their own or cannot be read.",
+        "are not pretrained, images are 128 (else 320) pixels wide and random, a second stage "
+        "trains on at most 64 regions of each. Configs with the same model are tried once.",
+        f"{tried} of {total} configs with a model are tried ({len(trials)} of {len(entries)} "
+        f"models, {len(kinds_tried)} of {len(kinds)} kinds, which differ in more than backbone and "
+        f"sizes); stock trains a step in {count}; in {good} of these all {len(COMBINERS)} "
+        f"combiners do what they should. {len(without)} more files have no model of their own or "
+        "cannot be read.",
         f"`{origin['command']}`, {origin['date']}, "
         f"{' '.join([framework, versions.get(framework, '')]).strip()}, torch "
         f"{versions.get('torch')}; {machine_line(origin['machine'])}.",

@@ -75,8 +75,11 @@ def run_zoo(zoo: Zoo) -> list[Trial]:
     if not chosen:
         raise LossweaveError(f"no config's name contains {' or '.join(zoo.only)}")
     trials = {trial.configs[0]: trial for trial in _read(folder / _TRIALS)}
-    total = sum(len(entry.names) for entry in entries)
     origin = provenance(zoo.command)
+
+    def write() -> None:
+        write_zoo(folder / "zoo.md", zoo.framework, trials.values(), entries, without, origin)
+
     with tqdm(chosen, desc="models", unit="model") as bar:
         for entry in bar:
             known = trials.get(entry.names[0])
@@ -88,8 +91,8 @@ def run_zoo(zoo: Zoo) -> list[Trial]:
             _write(folder / _TRIALS, trials.values())
             if not trial.good:
                 tqdm.write(f"{entry.names[0]}: {trial.results}")
-            write_zoo(folder / "zoo.md", zoo.framework, trials.values(), without, total, origin)
-    write_zoo(folder / "zoo.md", zoo.framework, trials.values(), without, total, origin)
+            write()
+    write()
     return [trials[entry.names[0]] for entry in chosen]
 
 
@@ -112,13 +115,15 @@ def _catalog(framework: str, folder: Path) -> tuple[list[Entry], dict[str, str]]
     """The zoo's models, kept beside the trials: reading all configs takes minutes."""
     path = folder / _CATALOG
     root = model_zoo() if framework == "detectron2" else config_root(framework)
-    if path.is_file():
-        kept: dict[str, Any] = json.loads(path.read_text())
-        entries = [Entry(str(root / names[0]), tuple(names)) for names in kept["models"]]
+    kept: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    if "kinds" in kept:
+        known = zip(kept["models"], kept["kinds"], strict=True)
+        entries = [Entry(str(root / names[0]), tuple(names), kind) for names, kind in known]
         if all(Path(entry.path).is_file() for entry in entries):
             return entries, kept["without"]
     entries, without = catalog(root, importlib.import_module(FRAMEWORKS[framework][0]).content)
-    write_json(path, {"models": [entry.names for entry in entries], "without": without})
+    columns = {"models": [e.names for e in entries], "kinds": [e.kind for e in entries]}
+    write_json(path, {**columns, "without": without})
     return entries, without
 
 
