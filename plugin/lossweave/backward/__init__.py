@@ -6,6 +6,8 @@ from lossweave.backward._gradient_root import gradient_root
 from lossweave.backward._graph import reach, reached_leaves
 from lossweave.backward._hooks import unwatched
 from lossweave.backward._reach import GraphCache, reachability_of
+from lossweave.backward._rows import inner_products
+from lossweave.backward._term_rows import term_rows
 from lossweave.backward._value_root import weighted_root
 
 __all__ = [
@@ -13,9 +15,11 @@ __all__ = [
     "BoundaryState",
     "GraphCache",
     "gradient_root",
+    "inner_products",
     "reach",
     "reachability_of",
     "reached_leaves",
+    "term_rows",
     "unwatched",
     "weighted_root",
 ]
