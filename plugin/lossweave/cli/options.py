@@ -8,7 +8,7 @@ from typing import Any
 from lossweave.combiners import combiner_names
 from lossweave.errors import LossweaveError
 from lossweave.host.options import TestOptions, TrainOptions
-from lossweave.utils.arguments import OneLineParser
+from lossweave.utils.arguments import OneLineParser, parse_terms
 from lossweave.utils.fields import read_fields
 
 __all__ = [
@@ -246,25 +246,3 @@ def _split(text: str) -> list[str]:
         else:
             parts[-1] += letter
     return parts
-
-
-def parse_terms(words: Sequence[str] | None) -> Any:
-    """What ``--terms`` means: one word, or NAME=PATTERN,PATTERN ...
-
-    Example:
-        >>> parse_terms(["a=loss_cls", "b=loss_bbox,?loss_l1"])
-        {'a': ['loss_cls'], 'b': ['loss_bbox', '?loss_l1']}
-    """
-    if not words:
-        return None
-    if len(words) == 1 and "=" not in words[0]:
-        return words[0]
-    terms = {}
-    for word in words:
-        name, equals, patterns = word.partition("=")
-        if not equals or not patterns:
-            raise LossweaveError(f"--terms: {word!r} should be NAME=PATTERN[,PATTERN...]")
-        if name in terms:
-            raise LossweaveError(f"--terms: {name!r} is there twice; write {name}=A,B")
-        terms[name] = patterns.split(",")
-    return terms

@@ -5,13 +5,14 @@ on Ctrl-C, and numbered draws where the config asks for them.
 """
 
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
-from detectron2.engine import DefaultTrainer, hooks
+from detectron2.engine import DefaultTrainer, HookBase, hooks
 from detectron2.evaluation import COCOEvaluator, LVISEvaluator, PascalVOCDetectionEvaluator
 from detectron2.modeling import GeneralizedRCNNWithTTA
 
@@ -108,18 +109,26 @@ def evaluator_of(cfg: CfgNode, dataset: str) -> Any:
     raise LossweaveError(f"no evaluator is known for the data set {dataset} of type {kind!r}")
 
 
-def train_yaml(cfg: CfgNode, resume: str | None) -> Trainer:
+def train_yaml(
+    cfg: CfgNode,
+    resume: str | None,
+    measuring: Sequence[HookBase] = (),
+    last: Sequence[HookBase] = (),
+) -> Trainer:
     """Train a yaml config.
 
     Args:
         cfg: the config.
         resume: None, 'auto' for the newest checkpoint of the output directory, or a path.
+        measuring: further hooks.
+        last: hooks after those.
 
     Returns:
         The trainer, after training.
     """
     with wrong_input():
         trainer = Trainer(cfg)
+        trainer.register_hooks([*measuring, *last])
         trainer.start_iter = start_from(trainer.checkpointer, trainer, cfg.MODEL.WEIGHTS, resume)
     train_explained(trainer.combiner_hook, trainer.train)
     return trainer

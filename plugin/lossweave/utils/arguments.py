@@ -1,11 +1,12 @@
-"""Command lines that are refused in one line."""
+"""Command lines that are refused in one line, and what their words mean."""
 
 import argparse
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from lossweave.errors import LossweaveError
 
-__all__ = ["OneLineParser"]
+__all__ = ["OneLineParser", "parse_terms"]
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -33,3 +34,25 @@ what train.py takes)
     def error(self, message: str) -> NoReturn:
         """Refuse the words."""
         raise LossweaveError(f"{message} (--help lists what {self.prog} takes)")
+
+
+def parse_terms(words: Sequence[str] | None) -> Any:
+    """What ``--terms`` means: one word, or NAME=PATTERN,PATTERN ...
+
+    Example:
+        >>> parse_terms(["a=loss_cls", "b=loss_bbox,?loss_l1"])
+        {'a': ['loss_cls'], 'b': ['loss_bbox', '?loss_l1']}
+    """
+    if not words:
+        return None
+    if len(words) == 1 and "=" not in words[0]:
+        return words[0]
+    terms = {}
+    for word in words:
+        name, equals, patterns = word.partition("=")
+        if not equals or not patterns:
+            raise LossweaveError(f"--terms: {word!r} should be NAME=PATTERN[,PATTERN...]")
+        if name in terms:
+            raise LossweaveError(f"--terms: {name!r} is there twice; write {name}=A,B")
+        terms[name] = patterns.split(",")
+    return terms

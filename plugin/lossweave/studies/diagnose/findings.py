@@ -11,7 +11,7 @@ from statistics import fmean, stdev
 import torch
 
 from lossweave.combiners.gradients.normbalanced import balanced_weights
-from lossweave.studies.diagnose.record import Look, Record, Sums, Table
+from lossweave.studies.diagnose.record import Look, Means, Record, Table
 from lossweave.studies.diagnose.thresholds import CLIPPED, CONFIDENT, HELD
 
 __all__ = [
@@ -103,7 +103,8 @@ class Term:
         whole: the same over all parameters.
         signal: the share of a batch's gradient, in squared length, that is the mean gradient; 0 is
             noise, 1 the same gradient in every batch.
-        mean_over: the length of the mean gradient over the mean length.
+        told: whether the mean gradient is told from noise by these batches.
+        enough: how many batches as one have as much signal as noise (the gradient's noise scale).
         sgd: its share of an SGD step.
         adam: its share of an Adam step.
         gain: what the sum's step does for it, over what its own would; see :func:`held_back`.
@@ -119,7 +120,8 @@ class Term:
     length: float
     whole: float
     signal: float
-    mean_over: float
+    told: bool
+    enough: float
     sgd: float
     adam: float
     gain: float
@@ -199,14 +201,14 @@ def _stage(record: Record, name: str, looks: list[Look]) -> Stage:
     weights = static_weights(record.terms, common)
     w = [weights.get(term, 1.0) for term in record.terms]
     names = range(len(record.terms))
-    sums = record.sums[name]
+    means = record.means[name]
     mean = [[fmean(table[i][j] for table in common) for j in names] for i in names]
     weighted = [[w[i] * w[j] * mean[i][j] for j in names] for i in names]
     return Stage(
         name=name,
         looks=len(looks),
-        terms=[_term(record, looks, common, sums, w, k) for k in names],
-        pairs=[_pair(record, looks, common, sums, i, j) for i, j in combinations(names, 2)],
+        terms=[_term(record, looks, common, means, w, k) for k in names],
+        pairs=[_pair(record, looks, common, means, i, j) for i, j in combinations(names, 2)],
         parts={
             part: lengths([look.parts[part] for look in looks], len(record.terms))
             for part in looks[0].parts
@@ -226,21 +228,20 @@ def _common(look: Look) -> Table:
 
 
 def _term(
-    record: Record, looks: list[Look], common: list[Table], sums: Sums, w: list[float], k: int
+    record: Record, looks: list[Look], common: list[Table], means: Means, w: list[float], k: int
 ) -> Term:
     there = [look for look in looks if look.present[k]] or looks
-    signal, length = signal_of(sums, k, k), sums.own[k][k] / sums.count
+    signal, length = means.inner[k][k], means.own[k][k]
     gains = [held_back(look.whole)[k] for look in there]
     balanced = [held_back(look.whole, w)[k] for look in there]
-    norms = [sqrt(look.whole[k][k]) for look in there]
-    mean_norm = fmean(norms)
     return Term(
         name=record.terms[k],
         value=fmean(look.values[k] for look in there),
         length=lengths(common, k + 1)[k],
         whole=lengths([look.whole for look in looks], k + 1)[k],
         signal=min(1.0, max(0.0, signal / length)) if length > 0 else 0.0,
-        mean_over=sqrt(sums.total[k][k]) / sums.count / mean_norm if mean_norm > 0 else 0.0,
+        told=_told(means, k),
+        enough=max(0.0, length - signal) / signal if signal > 0 else inf,
         sgd=fmean(shares(look.sgd)[k] for look in looks),
         adam=fmean(shares(look.adam)[k] for look in looks),
         gain=fmean(gains),
@@ -251,18 +252,13 @@ def _term(
     )
 
 
-def signal_of(sums: Sums, i: int, j: int) -> float:
-    r"""The inner product of two terms' mean gradients, from pairs of different batches, in which
-    noise cancels: :math:`\frac{\langle S_i, S_j \rangle - \sum_b \langle g_{ib}, g_{jb}
-    \rangle}{B (B - 1)}`; 0 with one batch."""
-    count = sums.count
-    if count < 2:
-        return 0.0
-    return (sums.total[i][j] - sums.own[i][j]) / (count * (count - 1))
+def _told(means: Means, k: int) -> bool:
+    """Whether a mean gradient is told from noise."""
+    return means.inner[k][k] > CONFIDENT * means.error[k][k]
 
 
 def _pair(
-    record: Record, looks: list[Look], common: list[Table], sums: Sums, i: int, j: int
+    record: Record, looks: list[Look], common: list[Table], means: Means, i: int, j: int
 ) -> Pair:
     cosines = _cosines([look.shared for look in looks], i, j)
     at_features = _cosines([x.features for x in looks if x.features is not None], i, j)
@@ -274,8 +270,9 @@ def _pair(
         for part in looks[0].parts
         if (found := _cosines([look.parts[part] for look in looks], i, j))
     }
-    own = [signal_of(sums, k, k) for k in (i, j)]
-    expected = signal_of(sums, i, j) / sqrt(own[0] * own[1]) if min(own) > 0 else None
+    expected = None
+    if _told(means, i) and _told(means, j):
+        expected = means.inner[i][j] / sqrt(means.inner[i][i] * means.inner[j][j])
     return Pair(
         terms=(record.terms[i], record.terms[j]),
         cosine=fmean(cosines) if cosines else None,

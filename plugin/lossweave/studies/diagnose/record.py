@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-__all__ = ["Look", "Record", "Sums", "Table"]
+__all__ = ["Look", "Means", "Record", "Table"]
 
 #: K x K inner products of the terms' gradients.
 Table = list[list[float]]
@@ -52,18 +52,20 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Sums:
-    """What the looks of a stage add up to, for telling the mean gradient from noise.
+class Means:
+    """What the batches of a stage say of the terms' mean gradients, over all parameters.
 
     Args:
-        count: looks.
-        own: the sum over the looks of their ``whole`` tables.
-        total: the table of the terms' gradients summed over the looks.
+        count: batches.
+        own: the mean of the inner products within a batch: signal and noise.
+        inner: the inner products of the mean gradients, from pairs of different batches: signal.
+        error: their standard errors.
     """
 
     count: int
     own: Table
-    total: Table
+    inner: Table
+    error: Table
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class Record:
         optimizer: its class.
         adaptive: whether it divides by running means of squared gradients, as Adam does.
         looks: in order.
-        sums: by stage.
+        means: by stage.
         reached: by part, the terms that reach it.
         iterations: that were trained.
         interval: updates from look to look.
@@ -87,7 +89,7 @@ class Record:
     optimizer: str
     adaptive: bool
     looks: list[Look]
-    sums: dict[str, Sums]
+    means: dict[str, Means]
     reached: dict[str, list[str]]
     iterations: int
     interval: int
@@ -111,8 +113,8 @@ class Record:
     def from_dict(cls, content: Mapping[str, Any]) -> Record:
         """The record that :meth:`as_dict` made plain."""
         looks = [Look(**look) for look in content["looks"]]
-        sums = {stage: Sums(**one) for stage, one in content["sums"].items()}
-        return cls(**{**content, "looks": looks, "sums": sums})
+        means = {stage: Means(**one) for stage, one in content["means"].items()}
+        return cls(**{**content, "looks": looks, "means": means})
 
 
 def _short(value: Any) -> Any:

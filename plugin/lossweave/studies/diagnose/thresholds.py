@@ -10,7 +10,6 @@ __all__ = [
     "FEW",
     "HELD",
     "HELD_OFTEN",
-    "NOISE",
     "TINY",
 ]
 
@@ -25,16 +24,14 @@ CONFLICT = 0.1
 HELD = 0.1
 #: A term that is held back in this share of the batches, or more, leaves something to mend.
 HELD_OFTEN = 0.1
-#: A batch's gradient of which less than this share (of its squared length) is the mean gradient
-#: is noise.
-NOISE = 0.05
 #: Clipping that leaves less than this of a gradient's length binds ...
 CLIPPED = 0.999
 #: ... and where it does so in this share of the updates, or more, it sets the steps' length.
 BINDS = 0.5
 #: Adam's denominators of less than this many epsilons feel the losses' overall scale.
 TINY = 10.0
-#: Standard errors by which a mean has to differ from zero before its sign counts as known.
+#: Standard errors by which a mean has to differ from zero before its sign counts as known; a mean
+#: gradient whose squared length does not is not told from noise.
 CONFIDENT = 2.0
 #: Looks below which nothing is said.
 FEW = 4

@@ -15,7 +15,6 @@ from lossweave.studies.diagnose.thresholds import (
     FAR,
     FEW,
     HELD_OFTEN,
-    NOISE,
 )
 
 __all__ = ["Diagnosis", "Verdict", "answers", "diagnose", "verdicts_of", "weights_text"]
@@ -76,7 +75,7 @@ def verdicts_of(record: Record, stage: Stage) -> list[Verdict]:
     scale, conflict, noise = _scale(stage), _conflict(stage), _noise(stage)
     mend = _mend(stage, noise)
     found = [scale, conflict, noise, mend, _optimizer(record, stage), _clipping(stage)]
-    return [_matters(scale, mend, noise, stage), *found]
+    return [_matters(scale, conflict, mend, noise, stage), *found]
 
 
 def weights_text(weights: Mapping[str, float]) -> str:
@@ -102,7 +101,7 @@ def _pairs(stage: Stage) -> list[Pair]:
 
 def _apart(pair: Pair) -> float:
     """How far apart two lengths are; 1 where one of them is not there."""
-    return max(pair.ratio, 1 / pair.ratio) if 0 < pair.ratio and isfinite(pair.ratio) else 1.0
+    return max(pair.ratio, 1 / pair.ratio) if pair.ratio > 0 and isfinite(pair.ratio) else 1.0
 
 
 def _scale(stage: Stage) -> Verdict:
@@ -173,20 +172,25 @@ def _worst(pair: Pair) -> str:
 
 
 def _noise(stage: Stage) -> Verdict:
-    noisy = [term for term in _named(stage) if term.signal < NOISE]
-    parts = ", ".join(f"{term.name} {term.signal:.0%}" for term in _named(stage))
+    noisy = [term for term in _named(stage) if not term.told]
+    parts = ", ".join(
+        f"{term.name} {term.signal:.1%}"
+        + (f" ({term.enough:.3g} batches as one would have as much signal as noise)"
+           if term.told else "")
+        for term in _named(stage)
+    )  # fmt: skip
     if not noisy:
         return Verdict(
             "noise", "signal",
-            f"The batches tell the terms' directions: of a batch's gradient, in squared length, the "
-            f"mean gradient is {parts}.",
+            "The batches tell the terms' directions. Of a batch's gradient, in squared length, the "
+            f"mean gradient is: {parts}.",
         )  # fmt: skip
     names = " and ".join(term.name for term in noisy)
     return Verdict(
         "noise", f"noise: {names}",
-        f"At this batch size the gradient of {names} is noise in any one batch (mean gradient: "
-        f"{parts} of its squared length). Its cosines and its length say little; larger batches, "
-        "accumulation or momentum would say more than a combiner.",
+        f"The gradient of {names} is not told from noise by {stage.looks} batches (of a batch's "
+        f"gradient, in squared length, the mean gradient is: {parts}). Its cosines and its length "
+        "say little; larger batches or momentum may do more than a combiner.",
     )  # fmt: skip
 
 
@@ -211,7 +215,7 @@ def _mend(stage: Stage, noise: Verdict) -> Verdict:
             f"{what}; with balanced weights in {balanced.held_balanced:.0%}. Weights mend that, "
             "and leave a gradient method nothing.",
         )  # fmt: skip
-    if noise.answer != "signal" and balanced.signal < NOISE:
+    if noise.answer != "signal" and not balanced.told:
         return Verdict(
             "mend", "noise",
             f"{what}, and with balanced weights it is {balanced.name} in "
@@ -262,7 +266,9 @@ def _clipping(stage: Stage) -> Verdict:
     )  # fmt: skip
 
 
-def _matters(scale: Verdict, mend: Verdict, noise: Verdict, stage: Stage) -> Verdict:
+def _matters(
+    scale: Verdict, conflict: Verdict, mend: Verdict, noise: Verdict, stage: Stage
+) -> Verdict:
     weights = weights_text(stage.weights)
     if mend.answer == "gradients":
         return Verdict(
@@ -274,7 +280,7 @@ def _matters(scale: Verdict, mend: Verdict, noise: Verdict, stage: Stage) -> Ver
         return Verdict(
             "matters", "weights", f"The weights are likely to matter: try {weights}, and tune them."
         )
-    if noise.answer != "signal":
+    if noise.answer != "signal" and conflict.answer == "conflict":
         return Verdict(
             "matters", "noise",
             "Noise hides what the terms do to each other: a larger batch, or more looks, before "

@@ -22,7 +22,8 @@ from lossweave.combination.entries import LossEntries, sorted_into
 from lossweave.host.optimizer_step import torch_optimizers
 from lossweave.studies.diagnose.findings import OTHERS
 from lossweave.studies.diagnose.parts import parts_of
-from lossweave.studies.diagnose.record import Look, Record, Sums, Table
+from lossweave.studies.diagnose.record import Look, Record, Table
+from lossweave.studies.diagnose.sketch import Sketches
 from lossweave.studies.diagnose.taken import Rows, Steps, added, steps_of, table_of, zero_table
 from lossweave.utils.torch_compat import edge_of, takes_edges
 
@@ -85,7 +86,7 @@ class Watch:
         self._share = 1.0
         self._handles: list[Any] = []
         self._squares: dict[str, Tensor] = {}
-        self._sums: dict[str, tuple[int, Table, Rows]] = {}
+        self._sketches: dict[str, Sketches] = {}
         self._cache = GraphCache()
         self._features: list[Any] = []
 
@@ -102,7 +103,10 @@ class Watch:
         self.combination = combination
         self.optimizers = [one for some in optimizers for one in torch_optimizers(some)]
         self._parts = parts_of(model)
-        self._names = {id(p): name for name, p in model.named_parameters()}
+        trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self._names = {id(p): name for name, p in trained.items()}
+        self._sizes = {name: p.numel() for name, p in trained.items()}
+        self._device = next(iter(trained.values())).device
         last = _features_module(model)
         with unwatched():
             self._handles = [combination.register_forward_hook(self._forwarded)]
@@ -238,15 +242,16 @@ class Watch:
         )  # fmt: skip
 
     def _add_up(self, due: _Gathered, whole: Table) -> None:
-        count, own, rows = self._sums.get(due.stage, (0, zero_table(len(whole)), {}))
-        for name, found in due.rows.items():
-            kept = rows.setdefault(name, {})
-            for k, row in found.items():
-                if k in kept:
-                    kept[k] += row
-                else:
-                    kept[k] = row.clone()
-        self._sums[due.stage] = count + 1, added(own, whole), rows
+        every = []
+        for k in range(len(whole)):
+            pieces = [
+                due.rows[name][k].reshape(-1).float()
+                if k in due.rows.get(name, {})
+                else torch.zeros(size, device=self._device)
+                for name, size in self._sizes.items()
+            ]
+            every.append(torch.cat(pieces))
+        self._sketches.setdefault(due.stage, Sketches()).add(every, whole)
 
     @contextmanager
     def _timed(self) -> Iterator[None]:
@@ -269,17 +274,12 @@ class Watch:
             names.pop()
         count = len(names)
         looks = [_cut(look, count) for look in self.looks]
-        sums = {
-            stage: Sums(done, _square(own, count), _square(table_of(list(rows.values()),
-                                                                     len(own)), count))
-            for stage, (done, own, rows) in self._sums.items()
-        }  # fmt: skip
         return Record(
             terms=names,
             optimizer=" and ".join(dict.fromkeys(_class_of(one) for one in self.optimizers)),
             adaptive=any(_adaptive(one) for one in self.optimizers),
             looks=looks,
-            sums=sums,
+            means={stage: one.means(count) for stage, one in self._sketches.items()},
             reached={
                 part: [n for k, n in enumerate(names) if any(x.parts[part][k][k] for x in looks)]
                 for part in self._parts
@@ -316,7 +316,7 @@ def _lowest(features: Sequence[tuple[Any, int, Any]]) -> list[Any]:
     passes one of them once (the P7 of a pyramid is computed from its P6)."""
     nodes = {node for node, _, _ in features}
     kept = []
-    for node, output, edge in features:
+    for node, _, edge in features:
         below = [following for following in node.next_functions if following[0] is not None]
         found = reach(below, nodes - {node})
         if not found.cut:

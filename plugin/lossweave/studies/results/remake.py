@@ -9,6 +9,7 @@ from typing import Any
 from lossweave.errors import LossweaveError
 from lossweave.studies.alternating_vs_joint import results as alternating_vs_joint
 from lossweave.studies.compare import results as compare
+from lossweave.studies.diagnose import results as diagnose
 from lossweave.studies.ledger.book import LEDGER_FILE
 from lossweave.studies.ledger.ledger import read
 from lossweave.studies.ledger.result import Result
@@ -39,6 +40,7 @@ def _compare(results: Sequence[Result], work_dir: str) -> None:
 REPORTS = {
     alternating_vs_joint.STUDY: Report(alternating_vs_joint.report),
     compare.STUDY: Report(_compare),
+    diagnose.STUDY: Report(diagnose.report),
     short_runs.STUDY: Report(short_runs.report, short_runs.alike),
     turns.STUDY: Report(turns.report),
 }
