@@ -138,8 +138,19 @@ def from_docstring(name: str) -> str:
             for entry in re.split(r"\n(?= {4}\S)", parts[title].rstrip()):
                 label, _, rest = " ".join(entry.split()).partition(": ")
                 lines.append(f"- `{label}`: {rest}")
+            if title == "Args":
+                lines.append(_of_prefer(name))
             lines.append("")
+        elif title == "Args":
+            lines += [f"**{heading}**", "", _of_prefer(name), ""]
     return "\n".join(lines)
+
+
+def _of_prefer(name: str) -> str:
+    honoured = combiner_class(name).preference
+    if honoured.where == "no":
+        return f"- `prefer`: refused: {honoured.words}."
+    return f"- `prefer`: importance of each term, p: {honoured.words}."
 
 
 def parts_of(cls: type) -> tuple[str, dict[str, str]]:
@@ -197,6 +208,7 @@ def tables(link: str) -> dict[str, str]:
         "formulas": _table(
             ("Combiner and arguments", "f(L)", "Weights wₖ", "Source"), values, long, link, True
         ),
+        "preferences": _preferences(ours, link),
         "edges": _table(("Combiner", *EDGES[False]), values, EDGES[False], link, False),
         "combined gradients": _table(
             ("Combiner and own arguments", "Combined gradient", "Needs", "Source"),
@@ -204,6 +216,16 @@ def tables(link: str) -> dict[str, str]:
         ),
         "gradient edges": _table(("Combiner", *EDGES[True]), gradients, EDGES[True], link, False),
     }  # fmt: skip
+
+
+def _preferences(chosen: list[str], link: str) -> str:
+    """What `prefer` does to each combiner, those that refuse it last."""
+    honoured = {name: combiner_class(name).preference for name in chosen}
+    rows = [
+        [f"[`{name}`]({link}{name}.md)", "no" if how.where == "no" else "yes", how.words]
+        for name, how in sorted(honoured.items(), key=lambda item: item[1].where == "no")
+    ]
+    return table(("Combiner", "`prefer`", "What becomes of p, or why not"), rows)
 
 
 def filled(text: str, make: Callable[[str], str]) -> str:

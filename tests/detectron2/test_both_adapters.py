@@ -104,3 +104,15 @@ def test_the_same_gradient(name: str, boundary: str | None) -> None:
     assert all(torch.equal(grads[key], others[key]) for key in grads)
     assert any(g.any() for g in grads.values())
     assert left.logged() == right.logged()
+
+
+@pytest.mark.parametrize("name", ["Sum", "MGDA", "NashMTL"])
+def test_a_preference_means_the_same(name: str) -> None:
+    images = torch.rand(2, 3, 9, 9)
+    combiner = dict(type=name, prefer=dict(cls=3, loc=1))
+    _, grads, left = _mmdet(combiner, images)
+    _, others, right = _detectron2(combiner, images)
+    assert all(torch.equal(grads[key], others[key]) for key in grads)
+    assert left.logged() == right.logged()
+    _, plain, _ = _mmdet(combiner_config(name), images)
+    assert any(not torch.equal(grads[key], plain[key]) for key in grads)

@@ -32,6 +32,9 @@ examples:
   # Detectron2: a yaml config or a LazyConfig, of your own or of its model zoo
   python tools/train.py detectron2://COCO-Detection/faster_rcnn_R_50_FPN_1x.yaml \\
       --combiner PCGrad --combiner-options boundary=features --num-gpus 8
+  # a term that is twice as important to you, whatever the method makes of that
+  python tools/train.py configs/mmdet/demo/retinanet_demo.py \\
+      --combiner MGDA --combiner-options boundary=features 'prefer={cls:2,loc:1}'
   # own terms: shell-style patterns of the detector's losses
   python tools/train.py mmdet::fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py --combiner Product \\
       --terms 'cls=loss_cls' 'loc=loss_bbox,loss_centerness'
@@ -150,7 +153,7 @@ def train_parser() -> OneLineParser:
         "--combiner-options",
         nargs="+",
         metavar="KEY=VALUE",
-        help="arguments of the combiner, e.g. temperature=1.0",
+        help="arguments of the combiner, e.g. temperature=1.0; most take prefer={cls:2,loc:1}",
     )
     group.add_argument(
         "--terms",

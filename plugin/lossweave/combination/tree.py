@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lossweave.backward import weighted_root
 from lossweave.combination.terms import TermMap
-from lossweave.combiners import Combiner, GradientCombiner, build_combiner
+from lossweave.combiners import Combined, Combiner, GradientCombiner, build_combiner
 from lossweave.errors import LossweaveError
 from lossweave.progress import Progress
 
@@ -111,14 +111,14 @@ class TermNode(nn.Module):
     def evaluate(self, losses: Tensor, present: Tensor) -> Evaluation:
         """Value and weights at the given losses of all terms, both of shape ``(count,)``."""
         if self.flat:
-            value, weights = self.combiner.combine(losses, present)
+            value, weights = _preferring(self.combiner, losses, present)
             return Evaluation(value, weights, present.any(), losses, present, {})
         parts = {n: node.evaluate(losses, present) for n, node in self.inner_nodes().items()}
         values = torch.stack([parts[s].value if isinstance(s, str) else losses[s]
                               for s in self.slots])  # fmt: skip
         there = torch.stack([parts[s].present if isinstance(s, str) else present[s]
                              for s in self.slots])  # fmt: skip
-        value, own = self.combiner.combine(values, there)
+        value, own = _preferring(self.combiner, values, there)
         weights = self.spread(own, parts)
         return Evaluation(value, weights, there.any(), values, there, parts)
 
@@ -228,6 +228,22 @@ class TermNode(nn.Module):
             self.combiner.held_out(seen.losses, seen.there)
         for name, node in self.inner_nodes().items():
             node.held_out(seen.parts[name], progress)
+
+
+def _preferring(combiner: Combiner, losses: Tensor, present: Tensor) -> Combined:
+    """Value and weights, with the combiner's importances where it does not see to them itself."""
+    where = combiner.preference.where
+    if combiner.prefer is None or where not in ("losses", "weights"):
+        return combiner.combine(losses, present)
+    shares = combiner.importance_vector.to(losses.dtype)
+    if where == "losses":
+        value, weights = combiner.combine(shares * losses, present)
+        return Combined(value, shares * weights)
+    value, weights = combiner.combine(losses, present)
+    if isinstance(combiner, GradientCombiner):  # in the backward, where its weights are
+        return Combined(value, weights)
+    more = ((shares - 1) * weights * losses).masked_fill(weights == 0, 0).sum()
+    return Combined(value + more, shares * weights)
 
 
 def flat_node(combiner: Any, terms: TermMap) -> TermNode:

@@ -7,9 +7,9 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from lossweave.combiners._preference import WEIGHTS, Honoured, PreferringType, normalised
 from lossweave.errors import LossweaveError
 from lossweave.progress import Progress
-from lossweave.utils.checked import Checked
 
 __all__ = ["Combined", "Combiner"]
 
@@ -26,7 +26,7 @@ class Combined(NamedTuple):
     weights: Tensor
 
 
-class Combiner(nn.Module, metaclass=Checked):
+class Combiner(nn.Module, metaclass=PreferringType):
     r"""Turns the K loss terms of one training iteration into one scalar.
 
     A subclass states its formula in :meth:`value`; the weights :math:`w_k = \partial f /
@@ -55,6 +55,10 @@ class Combiner(nn.Module, metaclass=Checked):
 
     State belongs in buffers made by :meth:`init_state`; it is then in the checkpoint.
 
+    Every constructor takes ``prefer``, how important each term is: importances or shares, by name
+    or in order. They are brought to a mean of 1 (:attr:`importances`), and what becomes of them is
+    said by :attr:`preference`: unless a class says otherwise, its weights are multiplied by them.
+
     Example:
         >>> class Halved(Combiner):
         ...     def value(self, losses, present):
@@ -65,6 +69,8 @@ class Combiner(nn.Module, metaclass=Checked):
         Combined(value=tensor(1.5000), weights=tensor([0.5000, 0.5000]))
     """
 
+    #: What ``prefer`` does to it.
+    preference: ClassVar[Honoured] = WEIGHTS
     #: The weights do not depend on the loss values, so ranks need not agree on those.
     linear: ClassVar[bool] = False
     #: :meth:`update` learns from the losses: there is state, and updates must be counted.
@@ -82,6 +88,11 @@ class Combiner(nn.Module, metaclass=Checked):
     #: Updates between two calls of :meth:`held_out`; 0 means that it is not called.
     held_out_interval: int = 0
     terms: tuple[str, ...] = ()
+    #: The importances as they were asked for; None means equal ones.
+    prefer: Mapping[str, float] | Sequence[float] | None = None
+    #: The same, in the order of the terms and 1 on average.
+    importances: Sequence[float] = ()
+    importance_vector: Tensor
     progress: Progress = Progress()
 
     def __init__(self) -> None:
@@ -99,6 +110,12 @@ class Combiner(nn.Module, metaclass=Checked):
             LossweaveError: the arguments do not fit these terms.
         """
         self.terms = tuple(terms)
+        self.importances = [1.0] * len(self.terms)
+        if self.prefer is not None:
+            asked = self.per_term(self.prefer, "prefer")
+            self.require("prefer", self.prefer, min(asked) > 0, "positive for every term")
+            self.importances = normalised(asked)
+            self.constant("importance_vector", self.importances)
         self.init_state(len(self.terms))
 
     def init_state(self, count: int) -> None:

@@ -99,7 +99,7 @@ def build_combiner(config: str | type | Mapping[str, Any] | Combiner) -> Combine
         Traceback (most recent call last):
         ...
         lossweave.errors.LossweaveError: DWA has no argument 'temprature'; it takes \
-temperature, period (did you mean 'temperature'?)
+temperature, period, prefer (did you mean 'temperature'?)
     """
     if isinstance(config, Combiner):
         return config

@@ -75,6 +75,7 @@ def _fields_of(function: Callable[..., Any]) -> tuple[dict[str, _Field], bool]:
         hints = typing_extensions.get_type_hints(made, include_extras=True)
     except (NameError, TypeError):  # annotations that name what is imported for typing only
         hints = {}
+    also = function.also_takes if isinstance(function, Checked) else {}
     fields, takes_any = {}, False
     for name, parameter in parameters.items():
         if parameter.kind is parameter.VAR_POSITIONAL:
@@ -89,6 +90,7 @@ def _fields_of(function: Callable[..., Any]) -> tuple[dict[str, _Field], bool]:
             fields.update({key: _Field(hint, False) for key, hint in rest.items()})
         else:
             takes_any = True
+    fields.update({name: _Field(hint, False) for name, hint in also.items()})
     return fields, takes_any
 
 
@@ -120,9 +122,15 @@ class Checked(type):
     def __signature__(cls) -> inspect.Signature:
         return _signature(cls)
 
+    @property
+    def also_takes(cls) -> Mapping[str, Any]:
+        """Type hints of arguments beside the constructor's own, which do not reach it."""
+        return {}
+
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         _check_call(cls, args, kwargs)
-        return super().__call__(*args, **kwargs)
+        rest = {name: value for name, value in kwargs.items() if name not in cls.also_takes}
+        return super().__call__(*args, **rest)
 
 
 def checked(function: Callable[..., _T]) -> Callable[..., _T]:

@@ -41,5 +41,5 @@ def test_nothing_present() -> None:
 
 
 def test_it_takes_no_arguments() -> None:
-    with pytest.raises(LossweaveError, match="Max has no argument 'p'; it takes none"):
+    with pytest.raises(LossweaveError, match="Max has no argument 'p'; it takes prefer"):
         build_combiner({"type": "Max", "p": 1})

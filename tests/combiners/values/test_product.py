@@ -40,5 +40,5 @@ def test_underflow_is_zero() -> None:
 
 
 def test_it_takes_no_arguments() -> None:
-    with pytest.raises(LossweaveError, match="Product has no argument 'p'; it takes none"):
+    with pytest.raises(LossweaveError, match="Product has no argument 'p'; it takes prefer"):
         build_combiner({"type": "Product", "p": 2})

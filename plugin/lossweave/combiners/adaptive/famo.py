@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lossweave.combiners._numerics import normalized_weights, tainted
+from lossweave.combiners._preference import own
 from lossweave.combiners.adaptive._adam import BufferAdam
 from lossweave.combiners.base import Combined, Combiner
 from lossweave.combiners.registry import register_combiner
@@ -71,6 +72,8 @@ class FAMO(Combiner):
         tensor([0.6667, 0.3333])
     """
 
+    preference = own("the losses are to fall at rates in the ratio pₖ")
+
     learns: ClassVar[bool] = True
     logits: Tensor
     previous: Tensor
@@ -132,6 +135,8 @@ class FAMO(Combiner):
         """
         above = after - self.bounds.to(after.dtype)
         delta = self.previous - (above.clamp(min=0) + _EPS).log()
+        if self.prefer is not None:
+            delta = delta / self.importance_vector.to(delta.dtype)
         known = present & (above > 0) & delta.isfinite()
         delta = torch.where(known, delta, torch.zeros_like(delta)).to(self.logits.dtype)
         # Among the measured terms alone: where there is one, nothing is to be balanced.

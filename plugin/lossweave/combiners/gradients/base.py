@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
+from lossweave.combiners._preference import own
 from lossweave.combiners.base import Combined, Combiner
 from lossweave.combiners.gradients._torchjd import torchjd_part, unit_trace
 from lossweave.errors import LossweaveError
@@ -225,8 +226,15 @@ class GradientCombiner(Combiner):
         norms = gramian.diagonal().sqrt()
         if self.normalize:
             gramian = gramian / torch.outer(norms, norms)
+        where, shares = self.preference.where, self.shares_of(terms)
+        scales = {"rows": shares, "divided rows": 1 / shares}.get(where, torch.ones_like(shares))
         try:
-            found = self.weigh(gramian, terms).double()
+            found = self.weigh(gramian * torch.outer(scales, scales), terms).double()
+            if where == "divided rows":  # weights of as large a sum
+                scales = scales * found.sum() / (found * scales).sum()
+            found = found * scales
+            if where == "weights":
+                found = found * shares
             failure = "" if found.isfinite().all() else "its weights are not finite"
         except Exception as error:
             if not _is_numerical(error):
@@ -240,6 +248,10 @@ class GradientCombiner(Combiner):
             self._failed = True
             found = torch.full((len(terms),), 1 / len(terms), dtype=torch.float64)
         return found * norms.mean() / norms if self.normalize else found
+
+    def shares_of(self, terms: Sequence[int]) -> Tensor:
+        """The importances of the given terms, float64."""
+        return torch.tensor([self.importances[k] for k in terms], dtype=torch.float64)
 
     def _smoothed(self, weights: Tensor, terms: list[int]) -> Tensor:
         memory = self.smoothed.cpu().clone()
@@ -290,7 +302,7 @@ class GradientCombiner(Combiner):
 
 
 class PreferringCombiner(GradientCombiner):
-    """A combiner of gradients with a preference per term.
+    """A combiner of gradients with a preference per term; ``prefer`` multiplies it.
 
     Args:
         pref_vector: preference of each term, by name or in their order; None means equal ones.
@@ -299,6 +311,8 @@ class PreferringCombiner(GradientCombiner):
     Raises:
         LossweaveError: preferences that do not fit the terms, are negative, or all 0.
     """
+
+    preference = own("its preference vector is multiplied by pₖ")
 
     def __init__(
         self,
@@ -318,9 +332,10 @@ class PreferringCombiner(GradientCombiner):
 
     def preferences(self, terms: Sequence[int]) -> Tensor | None:
         """The preferences of the given terms as a vector; None stands for equal ones."""
-        if self._preference is None:
-            return None
-        return torch.tensor([self._preference[k] for k in terms], dtype=torch.float64)
+        shares = self.shares_of(terms)
+        if self._preference is not None:
+            return shares * torch.tensor([self._preference[k] for k in terms], dtype=torch.float64)
+        return None if self.prefer is None else shares / len(terms)
 
 
 class ConeProjection(PreferringCombiner):

@@ -6,6 +6,8 @@ from typing import Any
 from torch import Tensor
 from typing_extensions import Unpack
 
+from lossweave.combiners._preference import own
+from lossweave.combiners.gradients._fair import fair_weights
 from lossweave.combiners.gradients._torchjd import torchjd_part, unit_trace
 from lossweave.combiners.gradients.base import GradientCombiner, Shared
 from lossweave.combiners.registry import register_combiner
@@ -42,6 +44,8 @@ class FairGrad(GradientCombiner):
         [0.5, 1.0]
     """
 
+    preference = own("the utilities are multiplied by pₖ: (G w)ₖ = (pₖ / wₖ)^(1 / alpha)")
+
     def __init__(
         self, alpha: float = 1.0, max_iters: int | None = None, **shared: Unpack[Shared]
     ) -> None:
@@ -54,7 +58,10 @@ class FairGrad(GradientCombiner):
         )
 
     def weigh(self, gramian: Tensor, terms: list[int]) -> Tensor:
+        if self.prefer is not None and self.alpha > 0:
+            return fair_weights(gramian, self.shares_of(terms), self.alpha)
         # Solved at trace 1, where the solver's tolerances fit, and carried back exactly:
         # G -> c G takes w -> c^(-alpha / (1 + alpha)) w.
         trace = gramian.diagonal().sum()
-        return self._weighting(unit_trace(gramian)) * trace ** (-self.alpha / (1 + self.alpha))
+        weights = self._weighting(unit_trace(gramian)) * trace ** (-self.alpha / (1 + self.alpha))
+        return weights * self.shares_of(terms)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
+from lossweave.combiners._preference import own
 from lossweave.combiners._random import generator_for
 from lossweave.combiners.gradients.base import GradientCombiner, Shared
 from lossweave.combiners.registry import register_combiner
@@ -72,6 +73,8 @@ class GradDrop(GradientCombiner):
         tensor([3.])
     """
 
+    preference = own("it combines the gradients pₖ gₖ")
+
     scheduled: ClassVar[bool] = True
     elementwise = True
 
@@ -98,7 +101,8 @@ class GradDrop(GradientCombiner):
         self._leak = torch.tensor(leaks)
 
     def weights_of(self, gramian: Tensor) -> list[float]:
-        self._factors = super().weights_of(gramian)
+        found = super().weights_of(gramian)
+        self._factors = [p * w for p, w in zip(self.importances, found, strict=True)]
         return [1.0] * len(gramian)
 
     def weigh(self, gramian: Tensor, terms: list[int]) -> Tensor:

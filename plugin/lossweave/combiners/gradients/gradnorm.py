@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from lossweave.combiners._preference import own
 from lossweave.combiners.adaptive._adam import BufferAdam
 from lossweave.combiners.gradients.base import GradientCombiner
 from lossweave.combiners.registry import register_combiner
@@ -15,15 +16,18 @@ from lossweave.utils.fields import at_least
 __all__ = ["GradNorm", "grad_norm_slope"]
 
 
-def grad_norm_slope(norms: Tensor, weights: Tensor, ratios: Tensor, alpha: float) -> Tensor:
-    r"""The derivative in w of :math:`\sum_k |w_k \|g_k\| - \bar G r_k^\alpha|`, the target
-    :math:`\bar G r_k^\alpha` held constant.
+def grad_norm_slope(
+    norms: Tensor, weights: Tensor, ratios: Tensor, alpha: float, shares: Tensor | None = None
+) -> Tensor:
+    r"""The derivative in w of :math:`\sum_k |w_k \|g_k\| - \bar G p_k r_k^\alpha|`, the target
+    :math:`\bar G p_k r_k^\alpha` held constant.
 
     Args:
         norms: :math:`\|g_k\|`, shape ``(K,)``.
         weights: w, positive, shape ``(K,)``.
         ratios: :math:`L_k / L_k(0)`; r is these divided by their mean. Shape ``(K,)``.
         alpha: how strongly slow terms are pulled up.
+        shares: p, brought to a mean of 1; None means 1 each.
 
     Example:
         >>> one, half = torch.ones(2), torch.tensor([0.5, 1.5])
@@ -34,6 +38,8 @@ def grad_norm_slope(norms: Tensor, weights: Tensor, ratios: Tensor, alpha: float
     """
     lengths = weights * norms
     target = lengths.mean() * (ratios / ratios.mean()) ** alpha
+    if shares is not None:
+        target = target * shares / shares.mean()
     return torch.sign(lengths - target) * norms
 
 
@@ -82,6 +88,8 @@ class GradNorm(GradientCombiner):
         >>> [round(w, 2) for w in combiner.weights.tolist()]
         [1.1, 0.9]
     """
+
+    preference = own("the lengths aimed at are multiplied by pₖ")
 
     learns: ClassVar[bool] = True
     single: ClassVar[bool] = False
@@ -161,8 +169,9 @@ class GradNorm(GradientCombiner):
             return
         slope = torch.zeros_like(norms)
         slope[chosen] = grad_norm_slope(
-            norms[chosen], self.weights[chosen], ratios[chosen], self.alpha
-        )
+            norms[chosen], self.weights[chosen], ratios[chosen], self.alpha,
+            None if self.prefer is None else self.importance_vector.to(norms)[chosen],
+        )  # fmt: skip
         # Lengths relative to the mean one: Adam's step does not depend on their scale, but its
         # guard against division by zero does.
         slope = slope / norms[chosen].mean()

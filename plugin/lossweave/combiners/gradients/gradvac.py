@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
+from lossweave.combiners._preference import ROWS
 from lossweave.combiners.gradients._torchjd import torchjd_part, unit_trace
 from lossweave.combiners.gradients.base import GradientCombiner, Shared
 from lossweave.combiners.gradients.pcgrad import seeded
@@ -42,6 +43,8 @@ class GradVac(GradientCombiner):
         >>> combiner.weights_of(torch.eye(2, dtype=torch.float64))
         [1.0, 1.0]
     """
+
+    preference = ROWS
 
     learns: ClassVar[bool] = True
     scheduled: ClassVar[bool] = True

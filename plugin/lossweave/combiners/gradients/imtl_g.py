@@ -2,14 +2,33 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
+from lossweave.combiners._preference import own
 from lossweave.combiners.gradients._torchjd import torchjd_part, unit_trace
 from lossweave.combiners.gradients.base import GradientCombiner, Shared
 from lossweave.combiners.registry import register_combiner
 
-__all__ = ["IMTLG"]
+__all__ = ["IMTLG", "projected_weights"]
+
+
+def projected_weights(gramian: Tensor, shares: Tensor) -> Tensor:
+    r""":math:`w \propto G^{+} (d \circ p)`, :math:`\sum_k w_k = 1`: the combination whose
+    projections on the gradients are in the ratio p; 0 where there is none.
+
+    Args:
+        gramian: of rows that are not zero, float64, shape ``(m, m)``.
+        shares: p, shape ``(m,)``.
+
+    Example:
+        >>> projected_weights(torch.eye(2).double(), torch.tensor([1.5, 0.5]).double())
+        tensor([0.7500, 0.2500], dtype=torch.float64)
+    """
+    found = torch.linalg.pinv(gramian, hermitian=True) @ (gramian.diagonal().sqrt() * shares)
+    total = found.sum()
+    return found / total if total.abs() > 1e-12 else torch.zeros_like(found)
 
 
 @register_combiner
@@ -37,9 +56,14 @@ class IMTLG(GradientCombiner):
         [0.5923, 0.4077]
     """
 
+    preference = own("the projections on the gradients are in the ratio pₖ")
+
     def __init__(self, **shared: Unpack[Shared]) -> None:
         super().__init__(**shared)
         self._weighting: Any = torchjd_part("IMTLG", "IMTLGWeighting")()
 
     def weigh(self, gramian: Tensor, terms: list[int]) -> Tensor:
-        return self._weighting(unit_trace(gramian))
+        gramian = unit_trace(gramian)
+        if self.prefer is None:
+            return self._weighting(gramian)
+        return projected_weights(gramian, self.shares_of(terms))

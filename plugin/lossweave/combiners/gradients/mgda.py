@@ -5,6 +5,7 @@ from typing import Any
 from torch import Tensor
 from typing_extensions import Unpack
 
+from lossweave.combiners._preference import DIVIDED_ROWS
 from lossweave.combiners.gradients._torchjd import torchjd_part, unit_trace
 from lossweave.combiners.gradients.base import GradientCombiner, Shared
 from lossweave.combiners.registry import register_combiner
@@ -41,6 +42,8 @@ class MGDA(GradientCombiner):
         >>> [round(w, 4) for w in combiner.weights_of(gramian)]
         [0.6, 0.4]
     """
+
+    preference = DIVIDED_ROWS
 
     def __init__(
         self, epsilon: float = 0.001, max_iters: int = 100, **shared: Unpack[Shared]

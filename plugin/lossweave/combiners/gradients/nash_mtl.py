@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
+from lossweave.combiners._preference import own
+from lossweave.combiners.gradients._fair import fair_weights
 from lossweave.combiners.gradients._torchjd import torchjd_part
 from lossweave.combiners.gradients.base import GradientCombiner, Shared
 from lossweave.combiners.registry import register_combiner
@@ -54,6 +56,8 @@ class NashMTL(GradientCombiner):
         2.0
     """
 
+    preference = own("the exponents of the bargain: (G w)ₖ = pₖ / wₖ")
+
     learns: ClassVar[bool] = True
     solution: Tensor
 
@@ -74,6 +78,10 @@ class NashMTL(GradientCombiner):
 
     def weigh(self, gramian: Tensor, terms: list[int]) -> Tensor:
         count = len(terms)
+        if self.prefer is not None:
+            weights = fair_weights(gramian, self.shares_of(terms), alpha=1.0)
+            length = (weights @ gramian @ weights).sqrt()
+            return weights * (self.max_norm / length).clamp(max=1) if self.max_norm else weights
         if count not in self._solvers:
             solver = self._make(count, self.max_norm, 1, self.optim_niter).weighting
             solver._init_optim_problem()

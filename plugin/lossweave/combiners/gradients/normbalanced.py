@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from lossweave.combiners._preference import own
 from lossweave.combiners.gradients.base import GradientCombiner
 from lossweave.combiners.registry import register_combiner
 from lossweave.progress import Progress
@@ -71,6 +72,8 @@ class NormBalanced(GradientCombiner):
         >>> [round(w, 4) for w in combiner.weights_of(gramian)]
         [2.0, 0.6667]
     """
+
+    preference = own("its shares rₖ are multiplied by pₖ")
 
     learns: ClassVar[bool] = True
     single: ClassVar[bool] = False
@@ -139,6 +142,7 @@ class NormBalanced(GradientCombiner):
         averages[terms] = self.decay * averages[terms] + totals[terms] / counts[terms]
         fixes[terms] = self.decay * fixes[terms] + 1
         shares = torch.tensor([self._shares[k] for k in terms], dtype=torch.float64)
+        shares = shares * self.shares_of(terms)
         found = balanced_weights(averages[terms] / fixes[terms], shares, self.total_norm)
         weights[terms] = found
         self.norm_totals.copy_(totals)

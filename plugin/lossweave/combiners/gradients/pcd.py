@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
+from lossweave.combiners._preference import refused
 from lossweave.combiners.gradients._torchjd import torchjd_part
 from lossweave.combiners.gradients.base import GradientCombiner, Shared
 from lossweave.combiners.registry import register_combiner
@@ -47,6 +48,8 @@ class PCD(GradientCombiner):
         >>> combiner.weights_of(gramian)
         [1.0, 0.0]
     """
+
+    preference = refused("a primary term goes before all others; give primary and tau")
 
     learns: ClassVar[bool] = True
     squares: Tensor

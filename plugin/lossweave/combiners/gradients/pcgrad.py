@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
+from lossweave.combiners._preference import ROWS
 from lossweave.combiners._random import generator_for
 from lossweave.combiners.gradients._torchjd import torchjd_part, unit_trace
 from lossweave.combiners.gradients.base import GradientCombiner, Shared
@@ -51,6 +52,8 @@ class PCGrad(GradientCombiner):
         >>> [round(w, 4) for w in combiner.weights_of(gramian)]
         [2.2222, 1.5789]
     """
+
+    preference = ROWS
 
     scheduled: ClassVar[bool] = True
 

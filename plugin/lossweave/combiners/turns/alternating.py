@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
+from lossweave.combiners._preference import refused
 from lossweave.combiners.base import Combined, Combiner
 from lossweave.combiners.registry import register_combiner
 from lossweave.errors import LossweaveError
@@ -71,6 +72,8 @@ class Alternating(Combiner):
         >>> combiner.combine(torch.tensor([1.0, 2.0]), torch.tensor([True, True])).value
         tensor(1.)
     """
+
+    preference = refused("terms take turns; give their lengths, schedule={'cls': 2, 'loc': 1}")
 
     linear: ClassVar[bool] = True
     scheduled: ClassVar[bool] = True

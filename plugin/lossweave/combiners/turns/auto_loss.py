@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lossweave.combiners._numerics import tainted
+from lossweave.combiners._preference import refused
 from lossweave.combiners._random import generator_for
 from lossweave.combiners.adaptive._adam import BufferAdam
 from lossweave.combiners.base import Combined, Combiner
@@ -167,6 +168,8 @@ class AutoLoss(Combiner):
         >>> sorted(combiner.combine(torch.tensor([1.0, 2.0]), present).weights.tolist())
         [0.0, 1.0]
     """
+
+    preference = refused("a controller picks the terms; give its objective")
 
     linear: ClassVar[bool] = True
     learns: ClassVar[bool] = True

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from lossweave.combiners._preference import own
 from lossweave.combiners.base import Combined, Combiner
 from lossweave.combiners.registry import register_combiner
 from lossweave.errors import LossweaveError
@@ -36,6 +37,8 @@ class Convex(Combiner):
         tensor(7.)
     """
 
+    preference = own("its shares are multiplied by pₖ, and add up to 1 again")
+
     linear: ClassVar[bool] = True
     weight_vector: Tensor
 
@@ -56,7 +59,9 @@ class Convex(Combiner):
                 f"Convex: alpha has {len(self.shares)} shares for the {len(terms)} terms "
                 f"{list(terms)}; list one share per term"
             )
-        self.constant("weight_vector", self.shares)
+        shares = [p * share for p, share in zip(self.importances, self.shares, strict=True)]
+        total = sum(shares) if self.prefer is not None else 1.0
+        self.constant("weight_vector", [share / total for share in shares])
 
     def combine(self, losses: Tensor, present: Tensor) -> Combined:
         weights = self.weight_vector.to(losses.dtype).masked_fill(~present, 0)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lossweave.combiners._numerics import tainted
+from lossweave.combiners._preference import refused
 from lossweave.combiners.base import Combined, Combiner
 from lossweave.combiners.registry import register_combiner
 from lossweave.utils.fields import at_least
@@ -69,7 +70,11 @@ class COSMOS(Combiner):
         Combined(value=tensor(2.4000), weights=tensor([0.8720, 0.0960]))
     """
 
-    preference: Tensor
+    preference = refused(
+        "its ray says in which ratio the losses should be, not how important they are; give weights"
+    )
+
+    ray: Tensor
 
     def __init__(
         self,
@@ -84,10 +89,10 @@ class COSMOS(Combiner):
         shares = self.per_term(1 / len(terms) if self.weights is None else self.weights, "weights")
         fine = min(shares) >= 0 and 0 < sum(shares) < math.inf
         self.require("weights", self.weights, fine, "not negative, and not all 0")
-        self.constant("preference", shares)
+        self.constant("ray", shares)
 
     def combine(self, losses: Tensor, present: Tensor) -> Combined:
         there = losses.masked_fill(~present, 0)
-        preference = self.preference.to(losses.dtype).masked_fill(~present, 0)
+        preference = self.ray.to(losses.dtype).masked_fill(~present, 0)
         value, weights = cosmos(there, preference, self.lambda_)
         return Combined(tainted(value, losses, present), weights.masked_fill(~present, 0))

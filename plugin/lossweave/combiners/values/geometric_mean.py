@@ -4,24 +4,27 @@ import torch
 from torch import Tensor
 
 from lossweave.combiners._numerics import tainted, tiny
+from lossweave.combiners._preference import own
 from lossweave.combiners.base import Combined, Combiner
 from lossweave.combiners.registry import register_combiner
 
 __all__ = ["GeometricMean", "geometric_mean"]
 
 
-def geometric_mean(losses: Tensor, mask: Tensor) -> Combined:
-    r"""The geometric mean over the mask, :math:`G = (\prod_k L_k)^{1/K}`, and
-    :math:`\partial G / \partial L_k = G / (K L_k)`.
+def geometric_mean(losses: Tensor, mask: Tensor, shares: Tensor) -> Combined:
+    r"""The geometric mean over the mask, :math:`G = \prod_k L_k^{e_k}` with
+    :math:`e_k = p_k / \sum_j p_j`, and :math:`\partial G / \partial L_k = e_k G / L_k`.
 
     Args:
         losses: shape ``(K,)``, positive where ``mask``.
         mask: boolean ``(K,)``.
+        shares: p, shape ``(K,)``.
     """
     safe = torch.where(mask, losses, torch.ones_like(losses))
-    count = mask.sum().clamp(min=1)
-    log_mean = safe.log().sum() / count
-    weights = (log_mean - safe.log()).exp() / count
+    there = shares.masked_fill(~mask, 0)
+    exponents = there / there.sum().masked_fill(~mask.any(), 1)
+    log_mean = (exponents * safe.log()).sum()
+    weights = (log_mean - safe.log()).exp() * exponents
     return Combined(log_mean.exp() * mask.any(), weights.masked_fill(~mask, 0))
 
 
@@ -45,7 +48,13 @@ class GeometricMean(Combiner):
         Combined(value=tensor(2.), weights=tensor([1.0000, 0.2500]))
     """
 
+    preference = own("a weighted geometric mean, with exponents pₖ / K")
+
     def combine(self, losses: Tensor, present: Tensor) -> Combined:
         # Below the smallest normal number a logarithm means nothing; nan must pass through.
-        value, weights = geometric_mean(losses, present & ~(losses < tiny(losses)))
+        mask = present & ~(losses < tiny(losses))
+        shares = torch.ones_like(losses)
+        if self.prefer is not None:
+            shares = self.importance_vector.to(losses.dtype)
+        value, weights = geometric_mean(losses, mask, shares)
         return Combined(tainted(value, losses, present), weights)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from lossweave.combiners._numerics import tainted
+from lossweave.combiners._preference import own
 from lossweave.combiners.base import Combined, Combiner
 from lossweave.combiners.registry import register_combiner
 from lossweave.utils.fields import at_least
@@ -39,6 +40,8 @@ class LogSum(Combiner):
         Combined(value=tensor(0.6931), weights=tensor([2.0000, 0.2500]))
     """
 
+    preference = own("its logarithms are multiplied by pₖ")
+
     def __init__(self, eps: Annotated[float, at_least(1e-30)] = 1e-8) -> None:
         super().__init__()
         self.eps = eps
@@ -46,5 +49,8 @@ class LogSum(Combiner):
     def combine(self, losses: Tensor, present: Tensor) -> Combined:
         mask = present & ~(losses <= 0)
         above = torch.where(mask, losses + self.eps, torch.ones_like(losses))
-        value = tainted(above.log().sum(), losses, present)
-        return Combined(value, above.reciprocal().masked_fill(~mask, 0))
+        logs, weights = above.log(), above.reciprocal()
+        if self.prefer is not None:
+            shares = self.importance_vector.to(losses.dtype)
+            logs, weights = shares * logs, shares * weights
+        return Combined(tainted(logs.sum(), losses, present), weights.masked_fill(~mask, 0))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from lossweave.combiners._numerics import tainted, tiny
+from lossweave.combiners._preference import LOSSES
 from lossweave.combiners.base import Combined, Combiner
 from lossweave.combiners.registry import register_combiner
 
@@ -59,6 +60,8 @@ class LpNorm(Combiner):
         >>> combiner.combine(torch.tensor([3.0, 4.0]), torch.tensor([True, True]))
         Combined(value=tensor(5.), weights=tensor([0.6000, 0.8000]))
     """
+
+    preference = LOSSES
 
     def __init__(self, p: float = 2.0) -> None:
         super().__init__()

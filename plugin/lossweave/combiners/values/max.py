@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from lossweave.combiners._numerics import single_term
+from lossweave.combiners._preference import LOSSES
 from lossweave.combiners.base import Combined, Combiner
 from lossweave.combiners.registry import register_combiner
 
@@ -25,6 +26,8 @@ class Max(Combiner):
         >>> combiner.combine(torch.tensor([2.0, 3.0]), torch.tensor([True, True]))
         Combined(value=tensor(3.), weights=tensor([0., 1.]))
     """
+
+    preference = LOSSES
 
     def combine(self, losses: Tensor, present: Tensor) -> Combined:
         return single_term(losses, losses.masked_fill(~present, -torch.inf).argmax(), present)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from lossweave.combiners._numerics import single_term
+from lossweave.combiners._preference import refused
 from lossweave.combiners.base import Combined, Combiner
 from lossweave.combiners.registry import register_combiner
 
@@ -26,6 +27,10 @@ class Min(Combiner):
         >>> combiner.combine(torch.tensor([2.0, 3.0]), torch.tensor([True, True]))
         Combined(value=tensor(2.), weights=tensor([1., 0.]))
     """
+
+    preference = refused(
+        "the smallest term is trained, so a larger one of the same term would be trained less"
+    )
 
     def combine(self, losses: Tensor, present: Tensor) -> Combined:
         # Ranked by losses, then terms at 0, then absent ones, which is what the sizes are for.

@@ -6,6 +6,7 @@ from typing import Annotated
 from torch import Tensor
 
 from lossweave.combiners._numerics import tainted, tiny
+from lossweave.combiners._preference import refused
 from lossweave.combiners.base import Combined, Combiner
 from lossweave.combiners.registry import register_combiner
 from lossweave.utils.fields import at_least
@@ -69,7 +70,11 @@ class PBI(Combiner):
         Combined(value=tensor(5.), weights=tensor([1.0000, 0.5000]))
     """
 
-    preference: Tensor
+    preference = refused(
+        "its ray says in which ratio the losses should be, not how important they are; give weights"
+    )
+
+    ray: Tensor
     ideal: Tensor
 
     def __init__(
@@ -86,13 +91,13 @@ class PBI(Combiner):
         shares = self.per_term(1.0 if self.weights is None else self.weights, "weights")
         fine = min(shares) >= 0 and sum(shares) > 0
         self.require("weights", self.weights, fine, "not negative, and not all 0")
-        self.constant("preference", shares)
+        self.constant("ray", shares)
         ideal = 0.0 if self.reference is None else self.reference
         self.constant("ideal", self.per_term(ideal, "reference"))
 
     def combine(self, losses: Tensor, present: Tensor) -> Combined:
         shifted = (losses - self.ideal.to(losses.dtype)).masked_fill(~present, 0)
-        preference = self.preference.to(losses.dtype).masked_fill(~present, 0)
+        preference = self.ray.to(losses.dtype).masked_fill(~present, 0)
         value, weights = boundary_intersection(shifted, preference, self.theta)
         value = tainted(value.masked_fill(~present.any(), 0), losses, present)
         return Combined(value, weights.masked_fill(~present, 0))

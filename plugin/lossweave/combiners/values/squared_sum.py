@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from lossweave.combiners._preference import LOSSES
 from lossweave.combiners.base import Combined, Combiner
 from lossweave.combiners.registry import register_combiner
 
@@ -24,6 +25,8 @@ class SquaredSum(Combiner):
         >>> combiner.combine(torch.tensor([1.0, 2.0]), torch.tensor([True, True]))
         Combined(value=tensor(9.), weights=tensor([6., 6.]))
     """
+
+    preference = LOSSES
 
     def combine(self, losses: Tensor, present: Tensor) -> Combined:
         total = losses.masked_fill(~present, 0).sum()

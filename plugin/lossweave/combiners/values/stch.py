@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from lossweave.combiners._numerics import tainted
+from lossweave.combiners._preference import own
 from lossweave.combiners.base import Combined, Combiner
 from lossweave.combiners.registry import register_combiner
 
@@ -42,7 +43,9 @@ class STCH(Combiner):
         tensor(3.)
     """
 
-    preference: Tensor
+    preference = own("λₖ is multiplied by pₖ")
+
+    lambdas: Tensor
     ideal: Tensor
 
     def __init__(
@@ -62,12 +65,12 @@ class STCH(Combiner):
         shares = self.per_term(weights, "weights")
         fine = min(shares) >= 0 and max(shares) > 0
         self.require("weights", self.weights, fine, "not negative, and not all 0")
-        self.constant("preference", shares)
+        self.constant("lambdas", [p * x for p, x in zip(self.importances, shares, strict=True)])
         ideal = 0.0 if self.reference is None else self.reference
         self.constant("ideal", self.per_term(ideal, "reference"))
 
     def combine(self, losses: Tensor, present: Tensor) -> Combined:
-        preference = self.preference.to(losses.dtype)
+        preference = self.lambdas.to(losses.dtype)
         # An absent term is sent so far down that its exponential is exactly 0.
         bottom = torch.finfo(losses.dtype).min / 4
         aims = ((losses - self.ideal.to(losses.dtype)) * preference).masked_fill(~present, bottom)

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from lossweave.combiners._preference import own
 from lossweave.combiners.base import Combined, Combiner
 from lossweave.combiners.registry import register_combiner
 
@@ -37,6 +38,8 @@ class Sum(Combiner):
         tensor(7.)
     """
 
+    preference = own("its weights are multiplied by pₖ")
+
     linear: ClassVar[bool] = True
     weight_vector: Tensor
 
@@ -47,7 +50,8 @@ class Sum(Combiner):
 
     def bind(self, terms: Sequence[str]) -> None:
         super().bind(terms)
-        self.factors = self.per_term(1.0 if self.weights is None else self.weights, "weights")
+        asked = self.per_term(1.0 if self.weights is None else self.weights, "weights")
+        self.factors = [p * w for p, w in zip(self.importances, asked, strict=True)]
         fine = any(factor > 0 for factor in self.factors)
         self.require("weights", self.weights, fine, "above 0 for one term at least")
         self.constant("weight_vector", self.factors)
