@@ -115,7 +115,7 @@ class EfficientNetLite0(nn.Module):
             module.requires_grad_(False)
         self.channels_last = channels_last
         if channels_last:
-            self.to(memory_format=torch.channels_last)
+            nn.Module.to(self, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.train(self.training)
 
     def load_imagenet_weights(self) -> None:

@@ -13,6 +13,7 @@ from lossweave.studies.diagnose import results as diagnose
 from lossweave.studies.ledger.book import LEDGER_FILE
 from lossweave.studies.ledger.ledger import read
 from lossweave.studies.ledger.result import Result
+from lossweave.studies.precision_recall import results as precision_recall
 from lossweave.studies.short_runs import results as short_runs
 from lossweave.studies.turns import results as turns
 
@@ -41,6 +42,7 @@ REPORTS = {
     alternating_vs_joint.STUDY: Report(alternating_vs_joint.report),
     compare.STUDY: Report(_compare),
     diagnose.STUDY: Report(diagnose.report),
+    precision_recall.STUDY: Report(precision_recall.report, precision_recall.alike),
     short_runs.STUDY: Report(short_runs.report, short_runs.alike),
     turns.STUDY: Report(turns.report),
 }

@@ -1,0 +1,1 @@
+"""Detectors beside each other at one budget: what recall costs in precision."""

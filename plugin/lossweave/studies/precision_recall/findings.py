@@ -1,0 +1,132 @@
+"""What the curves of paired trainings say, computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lossweave.studies.ledger.book import LedgerOptions
+from lossweave.studies.ledger.result import Result
+from lossweave.studies.precision_recall.curves import IOUS, Curves
+from lossweave.studies.report.paired import Spread, differences, spread
+
+__all__ = ["PRECISIONS", "RECALLS", "Asked", "DetectorFindings", "find"]
+
+#: Where recall and precision are read.
+PRECISIONS, RECALLS = (0.9, 0.5), (0.5, 0.9)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the study asks for.
+
+    Args:
+        configs: detectors; the first is the reference.
+        seeds: of the initial weights and of the order of the data.
+        method: the combiner of all of them, as typed.
+        work_dir: where everything is written.
+        jobs: trainings at a time.
+        options: further ``--cfg-options`` of all.
+        command: the command that asked for it.
+        ledger: where the results are.
+    """
+
+    configs: tuple[str, ...]
+    seeds: tuple[int, ...] = (0, 1, 2)
+    method: str = "Sum"
+    work_dir: str = "work_dirs/precision_recall"
+    jobs: int = 1
+    options: tuple[str, ...] = ()
+    command: str = ""
+    ledger: LedgerOptions = field(default_factory=LedgerOptions)
+
+
+@dataclass(frozen=True)
+class DetectorFindings:
+    """What the trainings say.
+
+    Args:
+        names: of the detectors, the reference first.
+        values: by detector and quantity, over the seeds.
+        apart: by detector but the reference, its difference to it, paired by seed and place.
+        precision: by detector, the curves' mean over its seeds, one for each IoU.
+        losses: by detector, the terms at the end of training, over the seeds.
+        minutes: by detector, of training.
+    """
+
+    names: tuple[str, ...]
+    values: Mapping[str, Mapping[str, Spread]]
+    apart: Mapping[str, Mapping[str, Spread]]
+    precision: Mapping[str, tuple[tuple[float, ...], ...]]
+    losses: Mapping[str, Mapping[str, Spread]]
+    minutes: Mapping[str, Spread]
+
+
+def find(results: Sequence[Result]) -> DetectorFindings:
+    """What results say; detectors in the order in which they come.
+
+    Args:
+        results: trainings with curves among their details.
+    """
+    by_detector: dict[str, list[Result]] = {}
+    for result in results:
+        by_detector.setdefault(Path(result.config).stem, []).append(result)
+    names = tuple(by_detector)
+    values = {name: [_quantities(one) for one in found] for name, found in by_detector.items()}
+    quantities = list(values[names[0]][0])
+    return DetectorFindings(
+        names=names,
+        values={
+            name: {q: spread([one[q] for one in values[name]]) for q in quantities}
+            for name in names
+        },
+        apart={
+            name: {q: _apart(by_detector[name], by_detector[names[0]], q) for q in quantities}
+            for name in names[1:]
+        },
+        precision={name: _mean_curves(found) for name, found in by_detector.items()},
+        losses={
+            name: {
+                term: spread([one.losses[term] for one in found if term in one.losses])
+                for term in dict.fromkeys(term for one in found for term in one.losses)
+            }
+            for name, found in by_detector.items()
+        },
+        minutes={
+            name: spread([one.seconds.get("training", float("nan")) / 60 for one in found])
+            for name, found in by_detector.items()
+        },
+    )
+
+
+def _quantities(result: Result) -> dict[str, float]:
+    curves = Curves(tuple(tuple(row) for row in result.details["precision"]))
+    found = {"AP": result.scores["test"]}
+    for iou in IOUS:
+        found[f"AP at IoU {iou:g}"] = curves.average(iou)
+        for precision in PRECISIONS:
+            found[f"recall at precision {precision:g}, IoU {iou:g}"] = curves.recall_at(
+                iou, precision
+            )
+        for recall in RECALLS:
+            found[f"precision at recall {recall:g}, IoU {iou:g}"] = curves.precision_at(iou, recall)
+    return found
+
+
+def _apart(found: Sequence[Result], reference: Sequence[Result], quantity: str) -> Spread:
+    """Only trainings of one place are a pair."""
+    kept: list[float] = []
+    for place in dict.fromkeys(one.place for one in found):
+        a = {one.seed: _quantities(one)[quantity] for one in found if one.place == place}
+        b = {one.seed: _quantities(one)[quantity] for one in reference if one.place == place}
+        kept += differences(a, b).values()
+    return spread(kept)
+
+
+def _mean_curves(found: Sequence[Result]) -> tuple[tuple[float, ...], ...]:
+    rows = [one.details["precision"] for one in found]
+    return tuple(
+        tuple(sum(row[k][r] for row in rows) / len(rows) for r in range(len(rows[0][k])))
+        for k in range(len(IOUS))
+    )

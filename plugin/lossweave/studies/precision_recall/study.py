@@ -1,0 +1,89 @@
+"""Trains each config with each seed, and reads precision over recall from the test split."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from lossweave.errors import LossweaveError
+from lossweave.host.paths import resolve_config
+from lossweave.mmdet.configs import load_config
+from lossweave.studies.ledger.book import Book
+from lossweave.studies.ledger.result import Result
+from lossweave.studies.precision_recall.curves import Curves, curves_of
+from lossweave.studies.precision_recall.findings import Asked
+from lossweave.studies.precision_recall.results import STUDY, report_detectors, with_curves
+from lossweave.studies.runs.method import Method, Trial
+from lossweave.studies.runs.processes import call, run_all
+from lossweave.studies.runs.results import filled, wanted
+from lossweave.studies.runs.training import parsed_options, serial_loading, train_and_test
+
+__all__ = ["run_detectors"]
+
+
+def run_detectors(asked: Asked) -> list[Result]:
+    """Train and measure what the ledger lacks, and write report, plots and record.
+
+    Returns:
+        A result per config and seed. With ``ledger.plan`` none: what is lacking is printed.
+
+    Raises:
+        LossweaveError: wrong input, or a training that failed (its log is named).
+    """
+    trials = _trials(asked)
+    book = Book(asked.ledger, asked.work_dir)
+    if asked.ledger.plan:
+        print(book.plan_text([wanted(STUDY, trial, asked.command) for trial in trials]))
+        return []
+    work = [partial(_obtained, book, trial, asked.command) for trial in trials]
+    results = run_all(work, asked.jobs, "trainings")
+    report_detectors(asked, results)
+    return results
+
+
+def _trials(asked: Asked) -> list[Trial]:
+    """One seed of every config after the other, so that what is finished makes pairs."""
+    if len(asked.configs) < 2 or len(set(asked.configs)) < len(asked.configs):
+        raise LossweaveError("name two configs or more, each once: the first is the reference")
+    if len({Path(config).stem for config in asked.configs}) < len(asked.configs):
+        raise LossweaveError("the configs' file names should differ; they name the folders")
+    if not asked.seeds or min(asked.seeds) < 0 or asked.jobs < 1:
+        raise LossweaveError("the study needs seeds from 0 on and at least one job at a time")
+    method = Method.parse(asked.method)
+    return [
+        Trial(
+            method,
+            seed,
+            config,
+            str(Path(asked.work_dir) / Path(config).stem),
+            (*serial_loading(config), *asked.options),
+            asked.jobs,
+        )
+        for seed in asked.seeds
+        for config in asked.configs
+    ]
+
+
+def _obtained(book: Book, trial: Trial, command: str) -> Result:
+    def train(one: Result) -> Result:
+        result = filled(one, train_and_test(trial))
+        return with_curves(result, _curves(trial))
+
+    return book.obtain(wanted(STUDY, trial, command), train)
+
+
+def _curves(trial: Trial) -> Curves:
+    """Of the finished training's detections on the test split, by the framework's own metric."""
+    folder = trial.folder
+    prefix = folder / "test" / "boxes"
+    boxes = prefix.with_name("boxes.bbox.json")
+    if not boxes.is_file():
+        checkpoint = (folder / "last_checkpoint").read_text().strip()
+        words = [
+            *("tools/test.py", resolve_config(trial.config), checkpoint),
+            *("--work-dir", str(folder / "boxes"), "--cfg-options", *trial.options),
+            f"test_evaluator.outfile_prefix={prefix}",
+        ]
+        call(words, folder / "log.txt", trial.jobs)
+    cfg = load_config(trial.config, parsed_options(trial.options))
+    return curves_of(cfg.test_evaluator.ann_file, boxes)
