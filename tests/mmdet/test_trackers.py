@@ -19,8 +19,10 @@ def test_tensorboard_wandb_and_mlflow(
     cfg = make_config("retinanet", dict(type="UncertaintyWeighting"), iterations=2)
     recipe = recipes()[0]
     cfg.visualizer = Config.fromstring(recipe, ".py").visualizer
+    cfg.visualizer.name = "trackers"  # MMEngine keeps visualizers by their names
     runner = train(cfg)
     runner.visualizer.close()
+    type(runner.visualizer)._instance_dict.pop("trackers")
 
     (file,) = Path(cfg.work_dir).rglob("scalars.json")
     local = json.loads(file.read_text().splitlines()[-1])
