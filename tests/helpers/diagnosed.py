@@ -31,6 +31,7 @@ def watched(
     accumulation: int = 1,
     interval: int = 1,
     watch: bool = True,
+    still: int = 0,
     **options: Any,
 ) -> tuple[Record | None, Tensor]:
     """The record of a training with two terms, and the parameters at its end.
@@ -44,6 +45,7 @@ def watched(
         accumulation: iterations of an update.
         interval: updates from look to look.
         watch: whether anybody looks.
+        still: batches after that, on which the weights stand still.
         options: the optimizer's.
     """
     model = Shared(size)
@@ -52,8 +54,11 @@ def watched(
     looking = Watch(Plan(interval, {"all": (0, iterations)}))
     if watch:
         looking.begin(model, combination, [optimizer])
-    for i in range(iterations):
-        looking.before(i, accumulation)
+    for i in range(iterations + still):
+        if i == iterations:
+            looking.stand_still()
+        if watch:
+            looking.before(i, accumulation)
         found = losses(model.vector, i)
         root = combination(found, sum(found.values()))
         (root / accumulation).backward()
@@ -62,7 +67,8 @@ def watched(
                 nn.utils.clip_grad_norm_(model.parameters(), clip)
             optimizer.step()
             optimizer.zero_grad()
-        looking.after(i)
+        if watch:
+            looking.after(i)
     looking.end()
     vector = model.vector.detach().clone()
     return (looking.record(iterations, 1.0) if watch else None), vector

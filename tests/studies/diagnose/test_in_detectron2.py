@@ -19,7 +19,7 @@ from lossweave.studies.diagnose.session import Session
 
 
 def _watched(asked: Asked) -> tuple[dict[str, Any], Record]:
-    session = Session(partial(asked.plan, None), asked.limit)
+    session = Session(partial(asked.plan, None), asked.limit, still=3)
     train(asked, None, session)
     record = session.record(False)
     assert session.model is not None and record is not None
@@ -37,13 +37,14 @@ def test_the_weights_are_the_stock_ones_to_the_last_bit(
     default_setup(cfg, SimpleNamespace(config_file="", eval_only=False))
     stock = DefaultTrainer(cfg)
     stock.train()
-    (tmp_path / "config.yaml").write_text(toy_cfg(detector, tmp_path / "watched").dump())
+    longer = toy_cfg(detector, tmp_path / "watched", SOLVER__MAX_ITER=50)  # ended after 4, too
+    (tmp_path / "config.yaml").write_text(longer.dump())
     asked = Asked(
         str(tmp_path / "config.yaml"), iterations=4, interval=2, work_dir=str(tmp_path / "watched")
     )
     found, record = _watched(asked)
     assert_same(dict(stock.model.state_dict()), found)
-    assert record.terms == ["cls", "loc"]
+    assert record.terms == ["cls", "loc"] and record.means["training"].still
     assert [look.iteration for look in record.looks] == [2, 4]
     assert record.looks[0].features is not None and "backbone.bottom_up.res3" in record.reached
 

@@ -19,7 +19,7 @@ TERMS = {"retinanet": None, "ssd": None, "faster_rcnn": "head"}
 
 
 def _watched(asked: Asked, checkpoint: str | None = None) -> tuple[dict[str, torch.Tensor], Record]:
-    session = Session(partial(asked.plan, checkpoint), asked.limit)
+    session = Session(partial(asked.plan, checkpoint), asked.limit, still=3)
     train(asked, checkpoint, session)
     record = session.record(False)
     assert session.model is not None and record is not None
@@ -37,7 +37,7 @@ def _file(cfg, tmp_path: Path) -> str:
 def test_the_weights_are_the_stock_ones_to_the_last_bit(
     detector: str, data: Path, tmp_path: Path
 ) -> None:
-    """Stock detector, stock loop, stock draws; with dropout, sampling and flips as they come."""
+    """Stock detector, stock loop, stock draws; looks and batches at rest change nothing of it."""
     make = partial(toy_config, detector, data, seeded=False)
     stock = Runner.from_cfg(make(tmp_path / "stock"))
     stock.train()
@@ -49,11 +49,12 @@ def test_the_weights_are_the_stock_ones_to_the_last_bit(
     found, record = _watched(asked)
     assert_same(stock_state(stock), found)
     assert record.iterations == 4 and [look.iteration for look in record.looks] == [2, 4]
+    assert record.means["training"].still and record.means["training"].count == 3
     expected = ["rpn_cls", "rpn_loc", "roi_cls", "roi_loc"] if TERMS[detector] else ["cls", "loc"]
     assert record.terms == expected and record.optimizer == "SGD"
     parts = list(record.reached)
     assert any("backbone" in part for part in parts) and any("head" in part for part in parts)
-    look = record.looks[-1]
+    look = record.looks[0]
     assert look.features is not None and look.norm > 0
     total = sum(sum(row) for row in look.whole)
     assert total == pytest.approx(look.norm**2)

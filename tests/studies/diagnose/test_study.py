@@ -84,7 +84,7 @@ def test_the_plan_trains_nothing(config: str, tmp_path: Path, capsys: Any) -> No
         (["nowhere.py"], "there is no config 'nowhere.py'"),
         (["CONFIG", "--iterations", "0"], "--iterations=0 should be at least 1"),
         (["CONFIG", "--interval", "0"], "--interval=0 should be at least 1"),
-        (["CONFIG", "--iterations", "4"], "--interval=10: 4 iterations have no look"),
+        (["CONFIG", "--iterations", "4"], "4 iterations leave a stage without a look"),
         (["CONFIG", "--stages", "begin"], "--stages: 'begin' should be one of start, middle, end"),
         (["CONFIG", "--stages", "end,end"], "--stages: end, end names one twice"),
         (["CONFIG", "--checkpoint", "x.pth"], "there is no checkpoint 'x.pth'"),
@@ -107,7 +107,7 @@ def test_stages_are_parts_of_the_training() -> None:
     assert asked.limit is None
     plan = asked.plan(None, 500)
     assert [plan.stage(i) for i in (0, 99, 100, 399, 400)] == ["start", "start", None, None, "end"]
-    assert Asked("x.py").limit == 160 and Asked("x.py", iterations=7).limit == 7
+    assert Asked("x.py").limit == 240 and Asked("x.py", iterations=7).limit == 7
 
 
 def _record(stage: str, scale: float) -> Record:

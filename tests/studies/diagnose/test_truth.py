@@ -26,7 +26,7 @@ def _said(a: Any, b: Any, **options: Any) -> tuple[dict[str, str], Any, Record]:
     def losses(x: Tensor, i: int) -> Mapping[str, Tensor]:
         return {"loss_a": 10 + x @ a(i), "loss_b": 10 + x @ b(i)}
 
-    record, _ = watched(losses, size=SIZE, **options)
+    record, _ = watched(losses, size=SIZE, **{"still": 16, **options})
     assert record is not None
     found = diagnose(record)
     return answers(found.verdicts["all"]), found, record
@@ -69,8 +69,8 @@ def test_one_term_is_noise() -> None:
     said, found, _ = _said(lambda i: ONE + _noise(i, 0.01), lambda i: _noise(i + 99, 1 / 8))
     assert said["noise"] == "noise: b" and said["matters"] == "no"
     a, b = found.stages[0].terms
-    assert a.signal == pytest.approx(1, abs=0.01) and a.told and a.enough < 0.01
-    assert b.signal < 0.02 and not b.told
+    assert a.signal == pytest.approx(1, abs=0.02) and a.told and a.enough < 0.02
+    assert b.signal < 0.05 and b.told is False
     assert found.stages[0].pairs[0].expected is None
 
 
@@ -98,7 +98,7 @@ def test_a_conflict_of_batches_alone_is_told_from_one_of_the_mean() -> None:
     """What a batch takes from one term it gives the other; on average they go together."""
     along = 0.3 * (ONE + OTHER)
     said, found, _ = _said(
-        lambda i: along + _noise(i, 0.1), lambda i: along - _noise(i, 0.1), iterations=64
+        lambda i: along + _noise(i, 0.1), lambda i: along - _noise(i, 0.1), still=64
     )
     pair = found.stages[0].pairs[0]
     assert said["conflict"] == "conflict" and pair.cosine is not None and pair.cosine < -0.3

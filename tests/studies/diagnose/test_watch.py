@@ -29,6 +29,31 @@ def test_the_training_is_the_same_to_the_last_bit(make: type) -> None:
     assert torch.equal(plain, looked_at)
 
 
+@pytest.mark.parametrize("make", [torch.optim.SGD, torch.optim.AdamW])
+def test_weights_stand_still_after_the_last_iteration(make: type) -> None:
+    torch.manual_seed(1)
+    _, plain = watched(_curved, make=make, lr=0.01, watch=False, weight_decay=0.1)
+    torch.manual_seed(1)
+    record, after = watched(_curved, make=make, lr=0.01, still=5, weight_decay=0.1)
+    assert torch.equal(plain, after)
+    assert record is not None and len(record.looks) == 16
+    assert record.means["all"].count == 5 and record.means["all"].still
+
+
+def test_the_gradient_that_is_left_is_the_terms_own() -> None:
+    """Every fourth look takes each gradient by a pass; the others spare the longest one's."""
+    torch.manual_seed(1)
+    record, _ = watched(_curved, iterations=6, lr=1e-9, clip=0.1)
+    assert record is not None
+    for look in record.looks:
+        x, i = torch.zeros(64, requires_grad=True), look.iteration - 1
+        found = _curved(x, i)
+        for k, name in ((1, "loss_b"), (2, "loss_rest")):  # those that draw no dropout
+            (grad,) = torch.autograd.grad(found[name], x)
+            assert look.whole[k][k] == pytest.approx(float(grad @ grad), rel=1e-5)
+    assert record.looks[0].whole[0][0] > record.looks[0].whole[1][1]
+
+
 def test_losses_of_no_term_are_others() -> None:
     record, _ = watched(_curved, iterations=4)
     assert record is not None and record.terms == ["a", "b", "others"]

@@ -10,10 +10,12 @@ from lossweave.errors import LossweaveError
 from lossweave.studies.diagnose.watch import Plan
 from lossweave.studies.ledger.book import LedgerOptions
 
-__all__ = ["ITERATIONS", "STAGES", "Asked"]
+__all__ = ["ITERATIONS", "STAGES", "STILL", "Asked"]
 
 #: Iterations where neither they nor stages are asked for.
-ITERATIONS = 160
+ITERATIONS = 240
+#: Batches after them on which the weights stand still.
+STILL = 8
 #: The stages of a training that can be named, as parts of its length.
 STAGES = {"start": (0.0, 0.2), "middle": (0.4, 0.6), "end": (0.8, 1.0)}
 #: The one stage of a training of which none is named.
@@ -51,7 +53,7 @@ class Asked:
     config: str
     checkpoints: tuple[str, ...] = ()
     iterations: int | None = None
-    interval: int = 10
+    interval: int = 12
     stages: tuple[str, ...] = ()
     terms: Any = None
     seed: int = 0
@@ -116,7 +118,7 @@ class Asked:
         """When to look in a training of so many iterations.
 
         Raises:
-            LossweaveError: never, so long is the interval.
+            LossweaveError: the interval is too long for it.
 
         Example:
             >>> Asked("x.py", stages=("end",)).plan(None, 500).windows
@@ -127,10 +129,10 @@ class Asked:
             for stage in self.stages
         }
         windows = windows or {self.named(checkpoint): (0, iterations)}
-        if not any(self._looks(*window) for window in windows.values()):
+        if not all(self._looks(*window) for window in windows.values()):
             raise LossweaveError(
-                f"--interval={self.interval}: {iterations} iterations have no look; make it "
-                "smaller, or train longer"
+                f"--interval={self.interval}: {iterations} iterations leave a stage without a "
+                "look; make it smaller, or train longer"
             )
         return Plan(self.interval, windows)
 

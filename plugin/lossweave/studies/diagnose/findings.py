@@ -103,7 +103,8 @@ class Term:
         whole: the same over all parameters.
         signal: the share of a batch's gradient, in squared length, that is the mean gradient; 0 is
             noise, 1 the same gradient in every batch.
-        told: whether the mean gradient is told from noise by these batches.
+        told: whether the mean gradient is told from noise by these batches; None where it is not,
+            and the weights moved meanwhile.
         enough: how many batches as one have as much signal as noise (the gradient's noise scale).
         sgd: its share of an SGD step.
         adam: its share of an Adam step.
@@ -120,7 +121,7 @@ class Term:
     length: float
     whole: float
     signal: float
-    told: bool
+    told: bool | None
     enough: float
     sgd: float
     adam: float
@@ -166,6 +167,7 @@ class Stage:
     Args:
         name: its name.
         looks: how many.
+        batches: from how many signal and noise are told apart.
         terms: in order.
         pairs: all of them.
         parts: by part of the model, each term's length there (0 where it does not reach).
@@ -180,6 +182,7 @@ class Stage:
 
     name: str
     looks: int
+    batches: int
     terms: list[Term]
     pairs: list[Pair]
     parts: dict[str, list[float]]
@@ -207,6 +210,7 @@ def _stage(record: Record, name: str, looks: list[Look]) -> Stage:
     return Stage(
         name=name,
         looks=len(looks),
+        batches=means.count,
         terms=[_term(record, looks, common, means, w, k) for k in names],
         pairs=[_pair(record, looks, common, means, i, j) for i, j in combinations(names, 2)],
         parts={
@@ -240,7 +244,7 @@ def _term(
         length=lengths(common, k + 1)[k],
         whole=lengths([look.whole for look in looks], k + 1)[k],
         signal=min(1.0, max(0.0, signal / length)) if length > 0 else 0.0,
-        told=_told(means, k),
+        told=_told(means, k) or (False if means.still else None),
         enough=max(0.0, length - signal) / signal if signal > 0 else inf,
         sgd=fmean(shares(look.sgd)[k] for look in looks),
         adam=fmean(shares(look.adam)[k] for look in looks),

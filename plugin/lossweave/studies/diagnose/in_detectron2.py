@@ -43,7 +43,8 @@ class LookHook(HookBase):
         inner: Any = getattr(self.trainer, "_trainer", self.trainer)
         if self.checkpoint is not None:
             check_fits(inner.model, self.checkpoint)
-        self.session.begin(inner.model, [inner.optimizer], self.trainer.max_iter)
+        scaled = hasattr(inner, "grad_scaler")
+        self.session.begin(inner.model, [inner.optimizer], self.trainer.max_iter, scaled)
 
     def before_step(self) -> None:
         """Say which iteration comes."""

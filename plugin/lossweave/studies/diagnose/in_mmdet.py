@@ -35,7 +35,9 @@ class LookHook(Hook):
 
     def before_train(self, runner: Any) -> None:
         """Begin to watch."""
-        self.session.begin(runner.model, [runner.optim_wrapper], runner.max_iters)
+        wrapper = runner.optim_wrapper
+        scaled = hasattr(wrapper, "loss_scaler")
+        self.session.begin(runner.model, [wrapper], runner.max_iters, scaled)
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         """Say which iteration comes."""

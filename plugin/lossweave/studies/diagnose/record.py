@@ -60,12 +60,15 @@ class Means:
         own: the mean of the inner products within a batch: signal and noise.
         inner: the inner products of the mean gradients, from pairs of different batches: signal.
         error: their standard errors.
+        still: whether the weights stood still meanwhile; where they moved, so did what is the
+            mean, and some signal counts as noise.
     """
 
     count: int
     own: Table
     inner: Table
     error: Table
+    still: bool = False
 
 
 @dataclass(frozen=True)

@@ -32,10 +32,12 @@ class Session:
     Args:
         plan: when to look, given how many iterations there will be.
         limit: of the iterations; None means as many as the framework has.
+        still: further batches, after the last iteration, on which the weights stand still, so that
+            signal and noise can be told apart; fewer where the framework has no more iterations.
     """
 
-    def __init__(self, plan: Callable[[int], Plan], limit: int | None) -> None:
-        self._plan, self._limit = plan, limit
+    def __init__(self, plan: Callable[[int], Plan], limit: int | None, still: int = 0) -> None:
+        self._plan, self._limit, self._still = plan, limit, still
         self._watch: Watch | None = None
         self._bar: Any = None
         self._begun = self._ended = perf_counter()
@@ -45,13 +47,16 @@ class Session:
         #: Iterations that are done.
         self.iterations = 0
 
-    def begin(self, model: nn.Module, optimizers: Sequence[Any], total: int) -> None:
+    def begin(
+        self, model: nn.Module, optimizers: Sequence[Any], total: int, scaled: bool = False
+    ) -> None:
         """Before training.
 
         Args:
             model: without a wrapper.
             optimizers: all that step it.
             total: the framework's iterations.
+            scaled: whether a loss scaler comes before the backward.
 
         Raises:
             LossweaveError: the plan has no look.
@@ -59,8 +64,9 @@ class Session:
         self.model, self.total = model, min(total, self._limit or total)
         self._combination = next(m for m in model.modules() if isinstance(m, LossCombination))
         self._watch = Watch(self._plan(self.total))
-        self._watch.begin(model, self._combination, optimizers)
-        self._bar = tqdm(total=self.total, desc="looking", unit="iteration")
+        self._watch.begin(model, self._combination, optimizers, scaled)
+        self._still = min(self._still, total - self.total)
+        self._bar = tqdm(total=self.total + self._still, desc="looking", unit="iteration")
         self._begun = perf_counter()
 
     def before(self) -> None:
@@ -74,9 +80,12 @@ class Session:
         """After an iteration; numbers for the framework's log, where it was looked at."""
         assert self._watch is not None and self._combination is not None
         look = self._watch.after(self.iterations)
-        self.iterations += 1
-        self._ended = perf_counter()
         self._bar.update()
+        if self.iterations < self.total:
+            self.iterations += 1
+            self._ended = perf_counter()
+        else:
+            self._still -= 1
         return {} if look is None else scalars(look, self._combination.names)
 
     def stop_if_done(self) -> None:
@@ -85,8 +94,13 @@ class Session:
         Raises:
             Enough: it was the last one that is asked for.
         """
-        if self.iterations >= self.total:
+        if self.iterations < self.total:
+            return
+        if self._still <= 0:
             raise Enough
+        assert self._watch is not None
+        if not self._watch.at_rest:
+            self._watch.stand_still()
 
     def end(self) -> None:
         """After training, however it ended."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from math import sqrt
 from statistics import fmean
 
@@ -71,16 +72,18 @@ class Sketches:
         self._kept.insert(place, torch.stack([sketch(row) for row in rows]))
         self._own.insert(place, own)
 
-    def means(self, count: int) -> Means:
+    def means(self, count: int, still: bool = False) -> Means:
         """What they say of the mean gradients.
 
         Args:
             count: of the terms, the first so many.
+            still: whether the weights stood still meanwhile.
         """
         kept = torch.stack([one[:count] for one in self._kept]).double()
         own = [[fmean(table[i][j] for table in self._own) for j in range(count)]
                for i in range(count)]  # fmt: skip
-        return means_of(torch.einsum("aid,bjd->ijab", kept, kept).cpu(), own)
+        found = means_of(torch.einsum("aid,bjd->ijab", kept, kept).cpu(), own)
+        return replace(found, still=still)
 
 
 def means_of(products: Tensor, own: Table) -> Means:
@@ -95,7 +98,7 @@ def means_of(products: Tensor, own: Table) -> Means:
     Example:
         >>> alike = torch.ones(1, 1, 3, 3, dtype=torch.float64)
         >>> means_of(alike, [[1.0]])
-        Means(count=3, own=[[1.0]], inner=[[1.0]], error=[[0.0]])
+        Means(count=3, own=[[1.0]], inner=[[1.0]], error=[[0.0]], still=False)
     """
     terms, _, batches, _ = products.shape
     inner = [[0.0] * terms for _ in range(terms)]

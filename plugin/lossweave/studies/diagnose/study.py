@@ -11,7 +11,7 @@ from typing import Any
 from lossweave.errors import LossweaveError
 from lossweave.host.lock import locked
 from lossweave.host.paths import framework_of
-from lossweave.studies.diagnose.asked import Asked
+from lossweave.studies.diagnose.asked import STILL, Asked
 from lossweave.studies.diagnose.record import Record
 from lossweave.studies.diagnose.report import write_diagnosis
 from lossweave.studies.diagnose.results import filled, report, wanted
@@ -59,7 +59,7 @@ def watch_training(asked: Asked) -> Record:
     adapter = _adapter(asked.config)
     records: list[Record] = []
     for checkpoint in asked.checkpoints or (None,):
-        session = Session(partial(asked.plan, checkpoint), asked.limit)
+        session = Session(partial(asked.plan, checkpoint), asked.limit, STILL)
         interrupted = False
         try:
             adapter.train(asked, checkpoint, session)

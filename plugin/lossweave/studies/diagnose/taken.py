@@ -27,6 +27,7 @@ class Steps(NamedTuple):
         effects: each term's change by the step that was made, to first order.
         grad: the squared length of the gradients that it was given, after clipping.
         tiny: the share of the parameters whose denominators feel Adam's epsilon.
+        tables: of the gradients themselves, by parameter.
     """
 
     sgd: Table
@@ -34,6 +35,7 @@ class Steps(NamedTuple):
     effects: list[float]
     grad: float
     tiny: float
+    tables: dict[str, Table]
 
 
 def zero_table(count: int) -> Table:
@@ -99,16 +101,20 @@ def steps_of(
         count: number of terms K.
     """
     sgd, adam, effects = zero_table(count), zero_table(count), [0.0] * count
+    tables: dict[str, Table] = {}
     grad, elements, tiny = 0.0, 0, 0
     for group, state, parameter in _stepped(optimizers):
         name = names.get(id(parameter), "")
         own = rows.get(name)
-        if not own:
+        if not own or parameter.grad is None:
             continue
-        if parameter.grad is not None:
-            grad += float(parameter.grad.double().square().sum())
+        moved = parameter.detach() - before[name]
+        both = table_of([{**own, count: moved, count + 1: parameter.grad}], count + 2)
+        tables[name] = [row[:count] for row in both[:count]]
+        effects = [effect + row[count] for effect, row in zip(effects, both, strict=False)]
+        grad += both[count + 1][count + 1]
         rate = float(group.get("lr", 1.0))
-        sgd = added(sgd, [[rate * rate * x for x in row] for row in table_of([own], count)])
+        sgd = added(sgd, [[rate * rate * x for x in row] for row in tables[name]])
         root, epsilon = _root(state, group)
         if root is None:
             square = sum(own.values()).square()  # type: ignore[union-attr]
@@ -118,13 +124,9 @@ def steps_of(
         else:
             tiny += int((root < TINY * epsilon).sum())
             elements += root.numel()
-        scaled = {k: rate * row / (root + epsilon) for k, row in own.items()}
-        adam = added(adam, table_of([scaled], count))
-        if name in before:
-            moved = (parameter.detach() - before[name]).double()
-            for k, row in own.items():
-                effects[k] += float((row.double() * moved).sum())
-    return Steps(sgd, adam, effects, grad, tiny / elements if elements else 0.0)
+        scale = rate / (root + epsilon)
+        adam = added(adam, table_of([{k: scale * row for k, row in own.items()}], count))
+    return Steps(sgd, adam, effects, grad, tiny / elements if elements else 0.0, tables)
 
 
 def _stepped(optimizers: Iterable[Any]) -> Iterator[tuple[Any, Any, Tensor]]:

@@ -172,13 +172,19 @@ def _worst(pair: Pair) -> str:
 
 
 def _noise(stage: Stage) -> Verdict:
-    noisy = [term for term in _named(stage) if not term.told]
+    noisy = [term for term in _named(stage) if term.told is False]
     parts = ", ".join(
         f"{term.name} {term.signal:.1%}"
         + (f" ({term.enough:.3g} batches as one would have as much signal as noise)"
            if term.told else "")
         for term in _named(stage)
     )  # fmt: skip
+    if not noisy and any(term.told is None for term in _named(stage)):
+        return Verdict(
+            "noise", "not measured",
+            "Signal and noise are told apart on batches after the last iteration, on which the "
+            "weights stand still; there were none here.",
+        )  # fmt: skip
     if not noisy:
         return Verdict(
             "noise", "signal",
@@ -188,7 +194,7 @@ def _noise(stage: Stage) -> Verdict:
     names = " and ".join(term.name for term in noisy)
     return Verdict(
         "noise", f"noise: {names}",
-        f"The gradient of {names} is not told from noise by {stage.looks} batches (of a batch's "
+        f"The gradient of {names} is not told from noise by {stage.batches} batches (of a batch's "
         f"gradient, in squared length, the mean gradient is: {parts}). Its cosines and its length "
         "say little; larger batches or momentum may do more than a combiner.",
     )  # fmt: skip
@@ -215,7 +221,7 @@ def _mend(stage: Stage, noise: Verdict) -> Verdict:
             f"{what}; with balanced weights in {balanced.held_balanced:.0%}. Weights mend that, "
             "and leave a gradient method nothing.",
         )  # fmt: skip
-    if noise.answer != "signal" and not balanced.told:
+    if noise.answer.startswith("noise") and balanced.told is False:
         return Verdict(
             "mend", "noise",
             f"{what}, and with balanced weights it is {balanced.name} in "
@@ -280,7 +286,7 @@ def _matters(
         return Verdict(
             "matters", "weights", f"The weights are likely to matter: try {weights}, and tune them."
         )
-    if noise.answer != "signal" and conflict.answer == "conflict":
+    if noise.answer.startswith("noise") and conflict.answer == "conflict":
         return Verdict(
             "matters", "noise",
             "Noise hides what the terms do to each other: a larger batch, or more looks, before "

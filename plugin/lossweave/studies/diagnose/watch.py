@@ -6,9 +6,9 @@ nothing is done at all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import sqrt
 from time import perf_counter
 from typing import Any
@@ -16,18 +16,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lossweave.backward import GraphCache, reach, reachability_of, term_rows, unwatched
+from lossweave.backward import unwatched
 from lossweave.combination import LossCombination
-from lossweave.combination.entries import LossEntries, sorted_into
 from lossweave.host.optimizer_step import torch_optimizers
 from lossweave.studies.diagnose.findings import OTHERS
+from lossweave.studies.diagnose.gathering import Gathered, Gatherer
 from lossweave.studies.diagnose.parts import parts_of
 from lossweave.studies.diagnose.record import Look, Record, Table
 from lossweave.studies.diagnose.sketch import Sketches
-from lossweave.studies.diagnose.taken import Rows, Steps, added, steps_of, table_of, zero_table
-from lossweave.utils.torch_compat import edge_of, takes_edges
+from lossweave.studies.diagnose.taken import Steps, added, steps_of, table_of, zero_table
 
 __all__ = ["Plan", "Watch"]
+
+#: Of so many looks one takes every term's gradient by a pass of its own, and the features'; in the
+#: others the longest is what the rest leave of the whole.
+_THOROUGH = 4
 
 
 @dataclass(frozen=True)
@@ -46,19 +49,6 @@ class Plan:
     def stage(self, iteration: int) -> str | None:
         """The stage that an iteration belongs to."""
         return next((n for n, (a, b) in self.windows.items() if a <= iteration < b), None)
-
-
-@dataclass
-class _Gathered:
-    """What is known of the update that is being looked at."""
-
-    stage: str
-    rows: Rows = field(default_factory=dict)
-    values: list[float] = field(default_factory=list)
-    present: list[bool] = field(default_factory=list)
-    features: Table | None = None
-    before: dict[str, Tensor] = field(default_factory=dict)
-    steps: Steps | None = None
 
 
 class Watch:
@@ -81,37 +71,36 @@ class Watch:
         self.looks: list[Look] = []
         #: Seconds that the looks took.
         self.seconds = 0.0
-        self._due: _Gathered | None = None
+        self._due: Gathered | None = None
         self._last = True
         self._share = 1.0
         self._handles: list[Any] = []
         self._squares: dict[str, Tensor] = {}
         self._sketches: dict[str, Sketches] = {}
-        self._cache = GraphCache()
-        self._features: list[Any] = []
+        self._at_rest: tuple[str, Sketches] | None = None
+        self._buffers: list[tuple[Tensor, Tensor]] = []
 
     # ------------------------------------------------------------------------ the training
 
-    def begin(self, model: nn.Module, combination: LossCombination, optimizers: Any) -> None:
+    def begin(
+        self, model: nn.Module, combination: LossCombination, optimizers: Any, scaled: bool = False
+    ) -> None:
         """Put the hooks in place.
 
         Args:
             model: without a wrapper.
             combination: its plain sum.
             optimizers: all that step it, or what wraps them.
+            scaled: whether a loss scaler comes before the backward.
         """
-        self.combination = combination
+        self._model, self._parts = model, parts_of(model)
+        self.combination, self._scaled = combination, scaled
         self.optimizers = [one for some in optimizers for one in torch_optimizers(some)]
-        self._parts = parts_of(model)
-        trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self._names = {id(p): name for name, p in trained.items()}
-        self._sizes = {name: p.numel() for name, p in trained.items()}
-        self._device = next(iter(trained.values())).device
-        last = _features_module(model)
+        self._gatherer = Gatherer(model, combination)
         with unwatched():
             self._handles = [combination.register_forward_hook(self._forwarded)]
-            if last is not None:
-                self._handles.append(last.register_forward_hook(self._featured))
+            if self._gatherer.last is not None:
+                self._handles.append(self._gatherer.last.register_forward_hook(self._featured))
         for one in self.optimizers:
             self._handles.append(one.register_step_pre_hook(self._before_step))
             self._handles.append(one.register_step_post_hook(self._after_step))
@@ -125,113 +114,114 @@ class Watch:
         """
         update, place = divmod(iteration, accumulation)
         self._last, self._share = place == accumulation - 1, 1 / accumulation
-        if place == 0:
+        simple = accumulation == 1 and not self._scaled
+        if self._at_rest is not None:
+            self._share = 1.0
+            self._due = Gathered(self._at_rest[0], self._longest() if simple else None)
+        elif place == 0:
             stage = self.plan.stage(iteration)
             due = stage is not None and (update + 1) % self.plan.interval == 0
-            self._due = _Gathered(stage) if due and stage is not None else None
+            rest = self._longest() if simple and len(self.looks) % _THOROUGH else None
+            self._due = Gathered(stage, rest) if due and stage is not None else None
 
     def after(self, iteration: int) -> Look | None:
         """After an iteration; the look that it ends."""
         due = self._due
-        if due is None or not self._last:
+        if due is None or not (self._last or self._at_rest):
             return None
         self._due = None
+        due.done_waiting()
         if not due.rows:
             return None
-        with self._timed():
+        if self._at_rest is not None:
+            with torch.no_grad():
+                self._rested(due, self._at_rest[1])
+            return None
+        with self._timed(), torch.no_grad():
             look = self._look(iteration + 1, due)
         self.looks.append(look)
         return look
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether the weights stand still."""
+        return self._at_rest is not None
+
+    def stand_still(self) -> None:
+        """From now on look at every batch, and keep the weights (and, in the end, all other
+        state of the model) as they are."""
+        self._at_rest = (self.looks[-1].stage, Sketches())
+        self._buffers = [(x, x.detach().clone()) for x in self._model.buffers()]
 
     def end(self) -> None:
         """Take the hooks away."""
         for handle in self._handles:
             handle.remove()
         self._handles = []
+        with torch.no_grad():
+            for buffer, before in self._buffers:
+                buffer.copy_(before)
+        self._buffers = []
 
     # ------------------------------------------------------------------------------ hooks
 
     def _featured(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        if self._due is not None and torch.is_grad_enabled():
-            tensors = [x for x in _tensors(output) if x.grad_fn is not None]
-            self._features = [
-                (x.grad_fn, x.output_nr, edge_of(x.grad_fn, x.output_nr) if takes_edges() else x)
-                for x in tensors
-            ]
+        if self._due is not None and self._due.rest is None and torch.is_grad_enabled():
+            self._gatherer.caught(output)
 
     def _forwarded(self, combination: LossCombination, args: Any, root: Tensor) -> None:
-        features, self._features = self._features, []
-        if self._due is None or not torch.is_grad_enabled():
-            return
-        with self._timed(), torch.autocast(root.device.type, enabled=False):
-            self._gather(self._due, args[0], features)
+        if self._due is not None and torch.is_grad_enabled():
+            with self._timed(), torch.autocast(root.device.type, enabled=False):
+                self._gatherer.take(self._due, args[0], self._share)
 
     def _before_step(self, optimizer: Any, *_: Any) -> None:
-        if self._due is not None and self._last and not self._due.before:
-            with self._timed(), torch.no_grad():
+        stepped = [(g, p) for one in self.optimizers for g in one.param_groups for p in g["params"]]
+        if self._at_rest is not None:
+            for _, parameter in stepped:
+                parameter.grad = None  # neither momentum nor weight decay moves it then
+        elif self._due is not None and self._last and not self._due.before:
+            names = self._gatherer.names
+            with self._timed():
                 self._due.before = {
-                    self._names[id(p)]: p.detach().clone()
-                    for one in self.optimizers
-                    for group in one.param_groups
-                    for p in group["params"]
-                    if p.requires_grad and id(p) in self._names
+                    names[id(p)]: p.detach().clone() for _, p in stepped if id(p) in names
                 }
 
     def _after_step(self, optimizer: Any, *_: Any) -> None:
-        if self._due is None or not self._last or optimizer is not self.optimizers[-1]:
+        due = self._due
+        if due is None or self._at_rest or not self._last or optimizer is not self.optimizers[-1]:
             return
-        if self._due.steps is None:
+        if due.steps is None:
             with self._timed(), torch.no_grad():
-                self._due.steps = steps_of(
-                    self.optimizers, self._names, self._due.rows, self._due.before,
-                    self._squares, len(self.looks) + 1, len(self._due.values),
+                due.steps = steps_of(
+                    self.optimizers, self._gatherer.names, due.rows, due.before, self._squares,
+                    len(self.looks) + 1, len(due.values),
                 )  # fmt: skip
 
     # ------------------------------------------------------------------------------- a look
 
-    def _gather(self, due: _Gathered, losses: Mapping[str, Any], features: list[Any]) -> None:
-        """Take the rows of one forward."""
-        entries = LossEntries.of(losses)
-        split = self.combination.terms.split(entries, entries.lists)
-        found, extras = sorted_into(self.combination.terms, split, self.combination.extra)
-        others = sum(extras[1:], extras[0]) if extras else None
-        terms = [x if x is not None and x.requires_grad else None for x in (*found, others)]
-        edges = _lowest(features)
-        reachability = reachability_of(terms, [], self._cache)
-        rows = term_rows(terms, reachability, edges)
-        values = [0.0 if x is None else float(x.detach()) for x in (*found, others)]
-        count = len(terms)
-        due.values = due.values or [0.0] * count
-        due.present = due.present or [False] * count
-        for k, value in enumerate(values):
-            due.values[k] += self._share * value
-            due.present[k] |= terms[k] is not None
-        leaves = len(reachability.leaves)
-        for leaf, own in zip(reachability.leaves, rows, strict=False):
-            if id(leaf) not in self._names:
-                continue
-            kept = due.rows.setdefault(self._names[id(leaf)], {})
-            for k, row in own.items():
-                row = row if self._share == 1 else self._share * row
-                kept[k] = kept[k] + row if k in kept else row
-        if edges:
-            table = table_of(rows[leaves:], count)
-            scaled = [[self._share**2 * x for x in row] for row in table]
-            due.features = scaled if due.features is None else added(due.features, scaled)
+    def _longest(self) -> int | None:
+        """The term with the longest gradient, of which the least is lost where it is a rest."""
+        if not self.looks:
+            return None
+        whole = self.looks[-1].whole
+        return max(range(len(whole)), key=lambda k: whole[k][k])
 
-    @torch.no_grad()
-    def _look(self, iteration: int, due: _Gathered) -> Look:
+    def _look(self, iteration: int, due: Gathered) -> Look:
         count = len(due.values)
+        known = due.steps.tables if due.steps else {}
         parts, shared = {}, zero_table(count)
         for part, names in self._parts.items():
-            units = [due.rows[name] for name in names if due.rows.get(name)]
-            several = table_of([unit for unit in units if len(unit) > 1], count)
-            alone = table_of([unit for unit in units if len(unit) == 1], count)
-            parts[part], shared = added(several, alone), added(shared, several)
+            parts[part] = zero_table(count)
+            for name in names:
+                if rows := due.rows.get(name):
+                    table = known[name] if name in known else table_of([rows], count)
+                    parts[part] = added(parts[part], table)
+                    shared = added(shared, table) if len(rows) > 1 else shared
         whole = added(*parts.values())
-        self._add_up(due, whole)
+        sketches = self._sketches.setdefault(due.stage, Sketches())
+        sketches.add(due.whole_rows(self._gatherer.sizes, self._gatherer.device), whole)
         norm = sqrt(max(0.0, sum(map(sum, whole))))
-        steps = due.steps or Steps(whole, whole, [0.0] * count, norm**2, 0.0)
+        steps = due.steps or Steps(whole, whole, [0.0] * count, norm**2, 0.0, {})
         return Look(
             iteration=iteration, stage=due.stage, values=due.values, present=due.present,
             shared=shared, whole=whole, features=due.features, parts=parts,
@@ -241,17 +231,10 @@ class Watch:
             tiny=steps.tiny,
         )  # fmt: skip
 
-    def _add_up(self, due: _Gathered, whole: Table) -> None:
-        every = []
-        for k in range(len(whole)):
-            pieces = [
-                due.rows[name][k].reshape(-1).float()
-                if k in due.rows.get(name, {})
-                else torch.zeros(size, device=self._device)
-                for name, size in self._sizes.items()
-            ]
-            every.append(torch.cat(pieces))
-        self._sketches.setdefault(due.stage, Sketches()).add(every, whole)
+    def _rested(self, due: Gathered, sketches: Sketches) -> None:
+        count = len(due.values)
+        whole = table_of([rows for rows in due.rows.values() if rows], count)
+        sketches.add(due.whole_rows(self._gatherer.sizes, self._gatherer.device), whole)
 
     @contextmanager
     def _timed(self) -> Iterator[None]:
@@ -274,12 +257,15 @@ class Watch:
             names.pop()
         count = len(names)
         looks = [_cut(look, count) for look in self.looks]
+        means = {stage: one.means(count) for stage, one in self._sketches.items()}
+        if self._at_rest is not None and self._at_rest[1].seen > 2:
+            means[self._at_rest[0]] = self._at_rest[1].means(count, still=True)
         return Record(
             terms=names,
             optimizer=" and ".join(dict.fromkeys(_class_of(one) for one in self.optimizers)),
             adaptive=any(_adaptive(one) for one in self.optimizers),
             looks=looks,
-            means={stage: one.means(count) for stage, one in self._sketches.items()},
+            means=means,
             reached={
                 part: [n for k, n in enumerate(names) if any(x.parts[part][k][k] for x in looks)]
                 for part in self._parts
@@ -289,39 +275,6 @@ class Watch:
             seconds={"training": seconds, "looking": self.seconds},
             interrupted=interrupted,
         )
-
-
-def _features_module(model: Any) -> nn.Module | None:
-    """The last module whose output all heads see: neck, or backbone."""
-    for name in ("neck", "backbone"):
-        module = getattr(model, name, None)
-        if isinstance(module, nn.Module):
-            return module
-    return None
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for part in value.values():
-            yield from _tensors(part)
-    elif isinstance(value, Sequence) and not isinstance(value, str):
-        for part in value:
-            yield from _tensors(part)
-
-
-def _lowest(features: Sequence[tuple[Any, int, Any]]) -> list[Any]:
-    """Of the features, those that no other one is needed for: every path from the heads down
-    passes one of them once (the P7 of a pyramid is computed from its P6)."""
-    nodes = {node for node, _, _ in features}
-    kept = []
-    for node, _, edge in features:
-        below = [following for following in node.next_functions if following[0] is not None]
-        found = reach(below, nodes - {node})
-        if not found.cut:
-            kept.append(edge)
-    return kept
 
 
 def _cut(look: Look, count: int) -> Look:
