@@ -74,3 +74,26 @@ def test_freezing_and_thawing_look_anew(build) -> None:
     assert boundary.found == both
     assert {k: v.shape for k, v in model.state_dict().items()} == shapes
     assert not torch.equal(model.loss_combination.boundary_state.found, torch.zeros(1))
+
+
+@pytest.mark.parametrize("boundary", ["features", "representation"])
+def test_two_forwards_before_a_backward(boundary: str, build) -> None:
+    model = build("retinanet", combiner_config("PCGrad", boundary=boundary))
+    _backward(model)
+    expected: dict[str, torch.Tensor] = {}
+    for together in (False, True):
+        model.zero_grad()
+        model.loss_combination.set_progress(Progress(iteration=1))
+        normalizer = model.loss_normalizer
+        totals = [forward(model, image_batch(number))["total_loss"] for number in (0, 1)]
+        model.loss_normalizer = normalizer
+        if together:
+            sum(totals).backward()
+        else:
+            for total in totals:
+                total.backward()
+        for name, parameter in model.named_parameters():
+            if not together:
+                expected[name] = parameter.grad.clone()
+            else:
+                torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-5, atol=1e-7)

@@ -87,3 +87,43 @@ def test_an_average_of_the_model_with_its_buffers_trains_and_resumes(make_config
         assert runner.iter == iterations
         found = runner.model.loss_combination.boundary.found
         assert set(found) == set(MODULES["faster_rcnn"])
+
+
+@pytest.mark.parametrize("boundary", ["features", "representation", ["neck"], "parameters"])
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_two_forwards_before_their_losses_are_combined(boundary, order, build) -> None:
+    """As semi-supervised detectors do it: at the boundary of the forward that made them."""
+    model = build("retinanet", combiner_config("PCGrad", boundary=boundary))
+    _backward(model)  # what 'representation' is gets found
+
+    def losses(number: int) -> Any:
+        data = model.data_preprocessor(image_batch(number), True)
+        return model(**data, mode="loss")
+
+    expected: dict[str, torch.Tensor] = {}
+    for together in (False, True):
+        model.zero_grad()
+        model.loss_combination.set_progress(Progress(iteration=1))
+        if together:
+            found = [losses(number) for number in order]
+            sum(model.parse_losses(found[order.index(number)])[0] for number in (0, 1)).backward()
+        else:
+            for number in order:
+                model.parse_losses(losses(number))[0].backward()
+        grads = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+        for name, grad in grads.items():
+            if together:
+                torch.testing.assert_close(grad, expected[name], rtol=1e-5, atol=1e-7)
+            else:
+                expected[name] = grad.clone()
+    assert len(expected) > 20
+
+
+def test_losses_of_a_forward_long_ago_are_refused(build) -> None:
+    model = build("retinanet", combiner_config("PCGrad", boundary="features"))
+    data = model.data_preprocessor(image_batch(0), True)
+    model.loss_combination.set_progress(Progress())
+    found = [model(**data, mode="loss") for _ in range(5)]
+    with pytest.raises(LossweaveError, match=r"not of the last 4 forwards.*parse_losses.*before"):
+        model.parse_losses(found[0])
+    model.parse_losses(found[1])[0].backward()

@@ -92,6 +92,17 @@ def test_it_learns_and_its_interval_is_kept(make_config) -> None:
     assert runner.model.loss_combination.combiner.policy.any()
 
 
+def test_levels_are_measured_level_by_level(make_config) -> None:
+    combiner = combiner_config("AutoLoss", reward="held_out", reward_interval=1)
+    cfg = make_config("retinanet", combiner, iterations=3, model=dict(terms="level"))
+    runner, watch = _watched(with_held_out(cfg))
+    assert len(runner.model.loss_combination.terms.names) == 5
+    known = torch.stack(watch.previous)
+    assert known[1:].isfinite().all() and (known[1:] > 0).any()
+    assert (known[1] != known[2]).any() and (known[2][0] != known[2][1:]).any()
+    assert runner.model.loss_combination.combiner.policy.any()
+
+
 @pytest.mark.parametrize("clip", [None, dict(max_norm=0.01), dict(type="value", clip_value=10.0)])
 def test_the_gradient_s_norm_is_told_before_it_is_clipped(clip, make_config) -> None:
     cfg = make_config("retinanet", combiner_config("AutoLoss"), iterations=1)

@@ -54,6 +54,15 @@ class Weighted(RetinaNet):
         return total + 2 * log["loss_bbox"], log
 
 
+class WeightedLater(RetinaNet):
+    """Weights one loss by itself from the second step on."""
+
+    def parse_losses(self, losses: Any) -> Any:
+        total, log = super().parse_losses(losses)
+        self.steps = getattr(self, "steps", 0) + 1
+        return total + 2 * log["loss_bbox"] * (self.steps > 1), log
+
+
 class Twice(RetinaNet):
     """Two forwards and two totals in one step, as semi-supervised detectors have them."""
 
@@ -109,7 +118,9 @@ class TwoWrappers:
 
 @pytest.fixture(scope="module", autouse=True)
 def registered() -> Any:
-    kinds = (OwnStep, OtherLoss, Renamed, Weighted, Twice, SeveralOptimizers, Outer)
+    kinds = (
+        OwnStep, OtherLoss, Renamed, Weighted, WeightedLater, Twice, SeveralOptimizers, Outer,
+    )  # fmt: skip
     for kind in kinds:
         MMDET_MODELS.register_module(module=kind, force=True)
     OPTIM_WRAPPER_CONSTRUCTORS.register_module(module=TwoWrappers, force=True)
@@ -190,6 +201,15 @@ def test_a_total_of_the_detectors_own_is_kept_by_the_plain_sum_and_else_refused(
             LossweaveError, match=r"Weighted\.parse_losses weights the losses by it"
         ):
             _runner(cfg, "Weighted").train()
+
+
+def test_losses_that_are_weighted_later_are_noticed_in_that_iteration(make_config) -> None:
+    cfg = make_config("retinanet", "Max", iterations=4)
+    cfg.default_hooks.lossweave.interval = 50
+    runner = _runner(cfg, "WeightedLater")
+    with pytest.raises(LossweaveError, match=r"WeightedLater\.parse_losses weights the losses by"):
+        runner.train()
+    assert runner.iter == 1  # from 0: the second iteration
 
 
 # --------------------------------------------------------------------------- the update

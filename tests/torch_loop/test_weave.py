@@ -117,6 +117,22 @@ def test_a_method_of_gradients_against_plain_autograd(name: str, boundary: Any) 
             torch.testing.assert_close(found[key], row, rtol=1e-10, atol=1e-12)
 
 
+def test_two_forwards_before_their_losses_are_combined() -> None:
+    found = []
+    for together in (False, True):
+        model = TwoHeads()
+        weave = Weave(model, {"type": "PCGrad", "boundary": "features"}, TERMS)
+        if together:
+            losses = [model(batch_of(seed)) for seed in (1, 2)]
+            (weave(losses[0]) + weave(losses[1])).backward()
+        else:
+            for seed in (1, 2):
+                weave(model(batch_of(seed))).backward()
+        found.append(gradients(model))
+    for name, grad in found[0].items():
+        torch.testing.assert_close(found[1][name], grad, rtol=1e-5, atol=1e-8)
+
+
 def test_an_update_of_several_batches_learns_once_from_their_mean() -> None:
     loop = Loop({"type": "UncertaintyWeighting", "lr": 0.1})
     means = {

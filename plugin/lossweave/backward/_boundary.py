@@ -2,8 +2,9 @@
 
 import logging
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from hashlib import blake2b
@@ -21,6 +22,30 @@ from lossweave.utils import distributed
 __all__ = ["Boundary"]
 
 _LOGGER = logging.getLogger("lossweave")
+#: Forwards whose losses are still to come, at the most: what is caught keeps their graphs alive.
+_WAITING = 4
+
+
+@dataclass
+class _Forward:
+    """What was caught in one training forward.
+
+    Args:
+        open: whether its modules are above the features.
+        features: what the model handed to :meth:`Boundary.features`.
+        caught: what modules returned.
+        others: modules below the chosen ones that returned something.
+    """
+
+    open: bool = False
+    features: list[Point] = field(default_factory=list)
+    caught: list[Caught] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+
+    @property
+    def points(self) -> list[Point]:
+        """All that was caught."""
+        return [*self.features, *(point for _, point in self.caught)]
 
 
 class Boundary:
@@ -67,7 +92,8 @@ class Boundary:
         self._model: Callable[[], nn.Module | None] = lambda: None
         self._parameters: list[tuple[str, nn.Parameter]] = []
         self._flags: list[bool] = []
-        self._forget()
+        self._chosen = frozenset[str]()
+        self.forget()
 
     @property
     def needs_features(self) -> bool:
@@ -85,17 +111,21 @@ class Boundary:
     def caught(self, model: nn.Module) -> Iterator[None]:
         """Catch the boundary's tensors while the model's training forward runs.
 
-        Hooks are there for this time only, so nothing of them is copied or saved.
+        Hooks are there for this time only, so nothing of them is copied or saved. Several
+        forwards may come before the losses of the first are taken.
 
         Raises:
             LossweaveError: a pattern matches no module.
         """
-        self._forget()
-        if not torch.is_grad_enabled() or self.where in ("parameters", "features"):
+        if not torch.is_grad_enabled() or self.where == "parameters":
             yield
             return
-        self._open = self.where != "representation"
-        if not self._open:
+        self._begin_forward()
+        if self.where == "features":
+            yield
+            return
+        self._chosen = frozenset()
+        if self.where == "representation":
             self._look_at(model)
         with unwatched():
             handles = [
@@ -112,19 +142,25 @@ class Boundary:
         """Take note of the model's features; what it returns is to be used in their place."""
         if not torch.is_grad_enabled() or not self.needs_features:
             return features
-        self._open = True
-        if self.found:
-            return features
-        return _aliased(features, self._features.append)
+        if not self._waiting:
+            self._begin_forward()
+        now = self._waiting[-1]
+        now.open = True
+        return features if self.found else _aliased(features, now.features.append)
+
+    def _begin_forward(self) -> None:
+        self._waiting = [*self._waiting[1 - _WAITING :], _Forward(not self.needs_features)]
 
     def _hook(self, name: str) -> Callable[..., Any]:
+        now = self._waiting[-1]
+
         def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
-            if not self._open or not torch.is_grad_enabled():
+            if not now.open or not torch.is_grad_enabled():
                 return None
             if self._chosen and name not in self._chosen:  # looked at, for what might be chosen
-                _aliased(output, lambda point: self._others.append(name))
+                _aliased(output, lambda point: now.others.append(name))
                 return None
-            return _aliased(output, lambda point: self._caught.append((name, point)))
+            return _aliased(output, lambda point: now.caught.append((name, point)))
 
         return hook
 
@@ -167,12 +203,9 @@ class Boundary:
             chosen.update({name: m for name, m in modules.items() if name.startswith(below)})
         return chosen
 
-    def _forget(self) -> None:
-        self._open = False
-        self._chosen = frozenset[str]()
-        self._features: list[Point] = []
-        self._caught: list[Caught] = []
-        self._others: list[str] = []
+    def forget(self) -> None:
+        """Forget forwards whose losses have not come: an iteration begins."""
+        self._waiting: list[_Forward] = []
 
     # ------------------------------------------------------------------ after the forward
 
@@ -188,10 +221,11 @@ class Boundary:
             LossweaveError: the boundary was not caught, or one of its tensors is computed
                 from another.
         """
-        features, caught = self._features, self._caught
+        forwards = self._made(terms)
+        features = [point for forward in forwards for point in forward.features]
+        caught = [one for forward in forwards for one in forward.caught]
         if any(term is not None and term.requires_grad for term in terms):
-            self._refuse_nothing()
-        self._forget()
+            self._refuse_nothing(forwards)
         if self.where == "parameters":
             return []
         if self.where == "features":
@@ -205,23 +239,42 @@ class Boundary:
         self._refuse_nested(caught)
         return [point for _, point in caught]
 
-    def _refuse_nothing(self) -> None:
+    def _made(self, terms: Sequence[Tensor | None]) -> list[_Forward]:
+        """The forwards that made these terms; they wait no longer."""
+        waiting = self._waiting
+        if len(waiting) < 2 or not any(forward.points for forward in waiting):
+            self.forget()
+            return waiting
+        cut = {point.node: i for i, forward in enumerate(waiting) for point in forward.points}
+        walk = reach([term for term in terms if term is not None], cut)
+        met = {cut[node] for node in walk.cut}
+        if walk.nodes and not met:
+            raise LossweaveError(
+                f"boundary={self.where!r}: these losses are not of the last {len(waiting)} "
+                "forwards, or go around what was caught in them; combine a forward's losses "
+                "(parse_losses) before more forwards, or use boundary='parameters'"
+            )
+        self._waiting = [forward for i, forward in enumerate(waiting) if i not in met]
+        return [forward for i, forward in enumerate(waiting) if i in met]
+
+    def _refuse_nothing(self, forwards: Sequence[_Forward]) -> None:
         """A boundary that catches nothing would be another one."""
         if self.where == "parameters":
             return
         if self.needs_features:
-            if not self._open:
+            if not any(forward.open for forward in forwards):
                 raise LossweaveError(
                     f"boundary={self.where!r}: the forward that made these losses handed over no "
                     "features (extract_feat, or the backbone, was not called in it); name "
                     "modules, or use boundary='parameters'"
                 )
             return
-        names = {name for name, _ in self._caught}
+        names = {name for forward in forwards for name, _ in forward.caught}
         if not self._caught_before:
             for pattern in self.where:
                 if not any(fnmatchcase(name, pattern) for name in names):
-                    raise LossweaveError(self._nothing_of(pattern))
+                    others = {name for forward in forwards for name in forward.others}
+                    raise LossweaveError(self._nothing_of(pattern, others))
         elif not names and not self._said:
             self._said = True
             _LOGGER.warning(
@@ -231,9 +284,9 @@ class Boundary:
             )
         self._caught_before = True
 
-    def _nothing_of(self, pattern: str) -> str:
+    def _nothing_of(self, pattern: str, others: Collection[str]) -> str:
         own = sorted(name for name in self._chosen if fnmatchcase(name, pattern))
-        below = sorted({o for o in self._others if any(o.startswith(f"{n}.") for n in own)})
+        below = sorted({o for o in others if any(o.startswith(f"{n}.") for n in own)})
         more = " ..." if len(below) > 5 else ""
         hint = f"; below it these do: {', '.join(below[:5])}{more}" if below else ""
         return (

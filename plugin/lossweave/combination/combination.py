@@ -177,6 +177,8 @@ class LossCombination(SettledTerms):
         """
         self.end_iteration()
         self.update.begin_iteration()
+        if self.boundary is not None:
+            self.boundary.forget()
         self.progress, self.hooked, self._begun = progress, hooked, False
         if progress.first_of_update:
             self._begin_update()
@@ -385,8 +387,6 @@ class LossCombination(SettledTerms):
         Args:
             suffix: added to every name, where a model has several combinations.
         """
-        for result in self.update.results:
-            refuse_own_total(result.own)
         return log_values(self.last(), self.combiner, suffix)
 
     # ---------------------------------------------------------------- checkpoints, copies

@@ -15,7 +15,7 @@ from lossweave.errors import LossweaveError
 from lossweave.progress import Progress
 from lossweave.utils import distributed
 
-__all__ = ["FirstCall", "own_total", "refuse_own_total"]
+__all__ = ["FirstCall", "own_total", "own_words", "refuse_own_total"]
 
 #: Share of the losses by which one sum of them may differ from another, and that in half precision.
 _ROUNDING, _HALF = 1e-5, 1e-2
@@ -134,18 +134,26 @@ def own_total(method: str, total: Any, entries: Mapping[str, Tensor]) -> OwnTota
     return OwnTotal(method, found.mean(), values.sum(), slack)
 
 
+def own_words(own: OwnTotal | None) -> str:
+    """What is to be said of a detector that does not optimise the sum of its losses; nothing where
+    it does. Synchronises."""
+    if own is None:
+        return ""
+    total, added, slack = torch.stack([own.total, own.added, own.slack]).tolist()
+    if not math.isfinite(slack) or abs(total - added) <= slack:
+        return ""
+    return (
+        f"{own.method} weights the losses by itself (it returns {total:g}, and their sum is "
+        f"{added:g}), which a combination would drop; give these weights to the heads "
+        "(loss_weight) or to the combiner, or take the plain Sum, which keeps them"
+    )
+
+
 def refuse_own_total(own: OwnTotal | None) -> None:
     """Refuse a detector that does not optimise the sum of its losses. Synchronises.
 
     Raises:
         LossweaveError: its own total is another.
     """
-    if own is None:
-        return
-    total, added, slack = torch.stack([own.total, own.added, own.slack]).tolist()
-    if math.isfinite(slack) and abs(total - added) > slack:
-        raise LossweaveError(
-            f"{own.method} weights the losses by itself (it returns {total:g}, and their sum is "
-            f"{added:g}), which a combination would drop; give these weights to the heads "
-            "(loss_weight) or to the combiner, or take the plain Sum, which keeps them"
-        )
+    if words := own_words(own):
+        raise LossweaveError(words)

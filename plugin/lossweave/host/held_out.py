@@ -1,12 +1,14 @@
 """Measuring a model in the midst of its training, without a trace in the training."""
 
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from lossweave.combination.entries import LossEntries
 
 __all__ = ["mean_losses", "seeded", "untouched"]
 
@@ -45,14 +47,22 @@ def untouched(model: nn.Module) -> Iterator[None]:
             buffer.copy_(old)
 
 
-def mean_losses(found: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """The mean of every loss over the batches that have it.
+def mean_losses(found: Iterable[LossEntries]) -> LossEntries:
+    """The mean of every loss over the batches that have it, level by level where it has levels.
 
     Example:
-        >>> mean_losses([{"a": torch.tensor(1.0)}, {"a": torch.tensor(3.0)}])
-        {'a': tensor(2.)}
+        >>> one, two = LossEntries({"a": 1.0, "b": [1, 2]}), LossEntries({"a": 3.0, "b": [3, 4]})
+        >>> mean = mean_losses([one, two])
+        >>> dict(mean), mean.lists
+        ({'a': tensor(2.), 'b': tensor(5.)}, {'b': [tensor(2.), tensor(3.)]})
     """
     found = list(found)
-    names = dict.fromkeys(name for losses in found for name in losses)
-    parts = {name: [losses[name] for losses in found if name in losses] for name in names}
-    return {name: torch.stack(values).mean() for name, values in parts.items()}
+    means: dict[str, Tensor | list[Tensor]] = {}
+    for name in dict.fromkeys(name for losses in found for name in losses):
+        having = [losses for losses in found if name in losses]
+        levels = [losses.lists.get(name, ()) for losses in having]
+        if len({len(some) for some in levels}) == 1 and levels[0]:
+            means[name] = [torch.stack(some).mean() for some in zip(*levels, strict=True)]
+        else:
+            means[name] = torch.stack([losses[name] for losses in having]).mean()
+    return LossEntries(means)

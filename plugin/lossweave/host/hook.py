@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lossweave.combination import LossCombination
+from lossweave.combination.first_call import own_words
 from lossweave.combination.nonfinite import ADVICE, described
 from lossweave.errors import LossweaveError, NonFiniteLossError
 from lossweave.host import optimizer_step
@@ -263,15 +264,22 @@ class HostHook:
         Raises:
             NonFiniteLossError: some are not, on any rank, and updates are not skipped; on all
                 ranks, naming the same ones.
+            LossweaveError: a detector weights its losses by itself, on any rank; on all.
         """
         bad = {name: value for name, value in losses.items() if not math.isfinite(value)}
+        own = self._own_words()
         if not everywhere and distributed.world_size() > 1:
             device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
-            flag = torch.tensor([float(bool(bad))], device=device)
-            if distributed.sum_(flag).item():
+            flags = torch.tensor([float(bool(bad)), float(bool(own))], device=device)
+            anywhere = distributed.sum_(flags).tolist()
+            if anywhere[1]:
+                own = next(filter(None, distributed.gather_objects(own)))
+            if anywhere[0]:
                 ranks = [found for found in distributed.gather_objects(bad) if found]
                 # Of a loss that is averaged over the ranks the total alone tells the others.
                 bad = next((found for found in ranks if found.keys() - {total}), ranks[0])
+        if own:
+            raise LossweaveError(own)
         if not bad:
             return ""
         raw = {name: value for name, value in bad.items() if name != total} or bad
@@ -284,6 +292,12 @@ class HostHook:
         if not self.skips:
             raise NonFiniteLossError(f"{at}{words}; {advice}")
         return f"{at}{words}; this optimizer update is skipped"
+
+    def _own_words(self) -> str:
+        """What is to be said of a detector's own total, where it has one; read when the losses are
+        on the host, so that nothing is waited for."""
+        results = (one for c in self.combinations.values() for one in c.update.results)
+        return next(filter(None, (own_words(result.own) for result in results)), "")
 
     def check_weights(self) -> None:
         """Refuse to save weights that are not finite. Synchronises: before checkpoints only.

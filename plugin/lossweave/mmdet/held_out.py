@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from mmengine.runner import Runner
-from torch import Tensor
 
 from lossweave.combination.entries import LossEntries
 from lossweave.errors import LossweaveError
@@ -48,7 +47,7 @@ class HeldOut:
         if not self.batches:
             raise LossweaveError("CombinerHook: the data of held_out has no sample")
 
-    def losses(self, model: Any, context: Any) -> dict[str, Tensor]:
+    def losses(self, model: Any, context: Any) -> LossEntries:
         """The mean of the raw losses over the batches.
 
         Args:

@@ -4,11 +4,11 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
-from lossweave.errors import LossweaveError
 from lossweave.studies.ledger.book import LedgerOptions
 from lossweave.studies.runs.demo_data import DEFAULT_CONFIG
+from lossweave.utils.arguments import COUNT, SEED, OneLineParser, folder, setting, typed
 
 __all__ = [
     "add_ledger",
@@ -21,24 +21,19 @@ __all__ = [
 ]
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise LossweaveError(message)
-
-
 def tool_parser(description: str, epilog: str) -> argparse.ArgumentParser:
     """A parser whose help keeps its lines: what the tool does above, examples below.
 
     A wrong option is a :class:`~lossweave.errors.LossweaveError`, as other wrong input is.
     """
-    return _Parser(
-        description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    return OneLineParser(description=description, epilog=epilog)
 
 
 def add_trainings(parser: argparse.ArgumentParser, work_dir: str) -> None:
     """The options of every study that trains with several seeds."""
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="(0 1 2)")
+    parser.add_argument(
+        "--seeds", nargs="+", type=typed(SEED), default=[0, 1, 2], help="(0 1 2)"
+    )
     parser.add_argument(
         "--config", default=DEFAULT_CONFIG, help="a path or package::path (%(default)s)"
     )
@@ -48,11 +43,19 @@ def add_trainings(parser: argparse.ArgumentParser, work_dir: str) -> None:
 def add_processes(parser: argparse.ArgumentParser, work_dir: str) -> None:
     """How and where a study's trainings run."""
     parser.add_argument(
-        "--jobs", type=int, default=1, help="trainings at a time, sharing the cores (%(default)s)"
+        "--jobs",
+        type=typed(COUNT),
+        default=1,
+        help="trainings at a time, sharing the cores (%(default)s)",
     )
-    parser.add_argument("--work-dir", default=work_dir, help="(%(default)s)")
+    parser.add_argument("--work-dir", type=folder, default=work_dir, help="(%(default)s)")
     parser.add_argument(
-        "--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="the same for all"
+        "--cfg-options",
+        nargs="+",
+        type=setting,
+        default=[],
+        metavar="KEY=VALUE",
+        help="the same for all",
     )
 
 

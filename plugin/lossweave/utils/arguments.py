@@ -1,12 +1,25 @@
 """Command lines that are refused in one line, and what their words mean."""
 
 import argparse
-from collections.abc import Sequence
-from typing import Any, NoReturn
+import ast
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import torch
 
 from lossweave.errors import LossweaveError
+from lossweave.utils.fields import between, check_value
 
-__all__ = ["OneLineParser", "parse_terms"]
+__all__ = [
+    "COUNT", "SEED", "OneLineParser", "device", "folder", "parse_terms", "setting", "typed",
+]  # fmt: skip
+
+#: How many of something; more would not end.
+COUNT = Annotated[int, between(1, 10**9)]
+#: What every random generator takes.
+SEED = Annotated[int, between(0, 2**32 - 1)]
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -56,3 +69,84 @@ def parse_terms(words: Sequence[str] | None) -> Any:
             raise LossweaveError(f"--terms: {name!r} is there twice; write {name}=A,B")
         terms[name] = patterns.split(",")
     return terms
+
+
+def typed(hint: Any) -> Callable[[str], Any]:
+    """What a word of the command line must be, for ``type=`` of an argument.
+
+    Args:
+        hint: a number's, with its range.
+
+    Example:
+        >>> parser = OneLineParser(prog="train.py")
+        >>> _ = parser.add_argument("--jobs", type=typed(COUNT))
+        >>> parser.parse_args(["--jobs", "0"])
+        Traceback (most recent call last):
+        ...
+        lossweave.errors.LossweaveError: argument --jobs: 0 should be between 1 and 1000000000 \
+(--help lists what train.py takes)
+    """
+
+    def read(word: str) -> Any:
+        try:
+            value = float(word) if word.strip().lower() in _NO_NUMBERS else ast.literal_eval(word)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            value = word
+        try:
+            check_value("", value, hint)
+        except LossweaveError as error:
+            raise argparse.ArgumentTypeError(str(error).removeprefix("=")) from None
+        return value
+
+    return read
+
+
+#: Words for numbers that are none in Python's own spelling.
+_NO_NUMBERS = ("inf", "+inf", "-inf", "infinity", "nan")
+
+
+def device(word: str) -> str:
+    """A device of this machine that computes here, for ``type=`` of an argument.
+
+    Example:
+        >>> device("cpu")
+        'cpu'
+        >>> device("cuda:99")
+        Traceback (most recent call last):
+        ...
+        argparse.ArgumentTypeError: cuda:99 is not there: this machine has ...
+    """
+    kind, _, number = word.partition(":")
+    if kind not in ("cpu", "cuda") or (number and not number.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{word!r} should be cpu, cuda or cuda:NUMBER")
+    cards = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if kind == "cuda" and int(number or 0) >= cards:
+        have = f"{cards} CUDA card{'s' * (cards != 1)}" if cards else "no CUDA card"
+        raise argparse.ArgumentTypeError(f"{word} is not there: this machine has {have}")
+    return word
+
+
+def setting(word: str) -> str:
+    """A word that overrides one of a config's settings, for ``type=`` of an argument."""
+    key, equals, _ = word.partition("=")
+    if not key or not equals:
+        raise argparse.ArgumentTypeError(f"{word!r} should be KEY=VALUE")
+    return word
+
+
+def folder(word: str) -> str:
+    """A folder that is there or can be made, for ``type=`` of an argument.
+
+    Example:
+        >>> folder("work_dirs/new")
+        'work_dirs/new'
+    """
+    if not word or "\0" in word:
+        raise argparse.ArgumentTypeError(f"{word!r} is the name of no folder")
+    path = Path(word)
+    there = next((each for each in (path, *path.parents) if os.path.lexists(each)), Path("."))
+    if not there.is_dir():
+        raise argparse.ArgumentTypeError(f"{word!r} cannot be a folder: {there} is a file")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise argparse.ArgumentTypeError(f"{word!r} cannot be written to")
+    return word

@@ -1,8 +1,8 @@
 """The command line of ``tools/alternating_vs_joint.py``."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
-from lossweave.errors import LossweaveError
 from lossweave.studies.alternating_vs_joint.findings import Study
 from lossweave.studies.alternating_vs_joint.study import run_study
 from lossweave.studies.options import (
@@ -11,6 +11,8 @@ from lossweave.studies.options import (
     tool_parser,
     trainings_of,
 )
+from lossweave.utils.arguments import typed
+from lossweave.utils.fields import between
 
 __all__ = ["alternating_vs_joint"]
 
@@ -54,7 +56,11 @@ def alternating_vs_joint(arguments: Sequence[str] | None = None) -> None:
     parser = tool_parser(_DESCRIPTION, _EXAMPLES)
     parser.add_argument("config", help="of an alternating training; a path or package::path")
     parser.add_argument(
-        "--seeds", type=int, default=3, metavar="N", help="how many: 0 to N - 1 (%(default)s)"
+        "--seeds",
+        type=typed(Annotated[int, between(1, 1000)]),
+        default=3,
+        metavar="N",
+        help="how many: 0 to N - 1 (%(default)s)",
     )
     parser.add_argument(
         "--no-equal", action="store_true", help="leave out the joint training at equal compute"
@@ -62,8 +68,6 @@ def alternating_vs_joint(arguments: Sequence[str] | None = None) -> None:
     add_processes(parser, Study.work_dir)
     add_ledger(parser)
     args = parser.parse_args(arguments)
-    if args.seeds < 1:
-        raise LossweaveError(f"--seeds={args.seeds} should be at least 1")
     args.seeds = range(args.seeds)
     run_study(
         Study(equal=not args.no_equal, **trainings_of(args, "alternating_vs_joint", arguments))

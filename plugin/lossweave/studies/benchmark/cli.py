@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 
@@ -10,6 +11,8 @@ from lossweave.studies.benchmark.detectors import DETECTORS
 from lossweave.studies.benchmark.findings import Benchmark
 from lossweave.studies.benchmark.study import run_benchmark, value_combiners
 from lossweave.studies.options import command_line, tool_parser
+from lossweave.utils.arguments import COUNT, device, folder, typed
+from lossweave.utils.fields import between
 
 __all__ = ["benchmark"]
 
@@ -80,20 +83,32 @@ def _parser() -> argparse.ArgumentParser:
         help=f"(all value-based ones: {' '.join(value_combiners())})",
     )
     parser.add_argument(
-        "--rounds", type=int, default=standard.rounds, help="paired ABBA rounds (%(default)s)"
+        "--rounds",
+        type=typed(COUNT),
+        default=standard.rounds,
+        help="paired ABBA rounds (%(default)s)",
     )
     parser.add_argument(
         "--repeats",
-        type=int,
+        type=typed(COUNT),
         default=standard.repeats,
         help="repetitions of the cost alone (%(default)s)",
     )
     parser.add_argument(
-        "--batch-size", type=int, default=standard.batch_size, help="pictures a step (%(default)s)"
+        "--batch-size",
+        type=typed(COUNT),
+        default=standard.batch_size,
+        help="pictures a step (%(default)s)",
     )
-    parser.add_argument("--threads", type=int, help="torch threads (torch's own choice)")
     parser.add_argument(
-        "--device", help="cpu or cuda (cuda if there is one); on cuda, detectors of full size"
+        "--threads",
+        type=typed(Annotated[int, between(1, 1024)]),
+        help="torch threads (torch's own choice)",
+    )
+    parser.add_argument(
+        "--device",
+        type=device,
+        help="cpu or cuda (cuda if there is one); on cuda, detectors of full size",
     )
     parser.add_argument(
         "--boundaries",
@@ -101,6 +116,8 @@ def _parser() -> argparse.ArgumentParser:
         help="measure this combiner of gradients at every boundary instead (PCGrad is cheap)",
     )
     parser.add_argument(
-        "--work-dir", help=f"({standard.work_dir}; with --boundaries work_dirs/boundaries)"
+        "--work-dir",
+        type=folder,
+        help=f"({standard.work_dir}; with --boundaries work_dirs/boundaries)",
     )
     return parser

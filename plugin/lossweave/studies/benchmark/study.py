@@ -64,6 +64,8 @@ def run_benchmark(benchmark: Benchmark) -> list[DetectorResult]:
     combiners = list(benchmark.combiners or value_combiners())
     for name in combiners:
         combiner_class(name)
+    if len(set(combiners)) < len(combiners):
+        raise LossweaveError("--combiners should name each once")
     if benchmark.threads:
         torch.set_num_threads(benchmark.threads)
     device = benchmark.device or ("cuda" if torch.cuda.is_available() else "cpu")

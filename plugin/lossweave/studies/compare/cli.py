@@ -1,6 +1,7 @@
 """The command line of ``tools/compare.py``."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 from lossweave.studies.compare.findings import Comparison
 from lossweave.studies.compare.study import run_comparison
@@ -12,6 +13,8 @@ from lossweave.studies.options import (
     trainings_of,
 )
 from lossweave.studies.runs.method import Method
+from lossweave.utils.arguments import typed
+from lossweave.utils.fields import above
 
 __all__ = ["compare"]
 
@@ -61,7 +64,7 @@ def compare(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--rates",
         nargs="+",
-        type=float,
+        type=typed(Annotated[float, above(0)]),
         default=[],
         metavar="LR",
         help="learning rates to choose from, for every method; trained in this order "

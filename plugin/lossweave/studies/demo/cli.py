@@ -6,6 +6,7 @@ from lossweave.combiners import combiner_names
 from lossweave.studies.demo.study import Demo, run_demo
 from lossweave.studies.options import command_line, tool_parser
 from lossweave.studies.runs.demo_data import DEFAULT_CONFIG
+from lossweave.utils.arguments import COUNT, SEED, folder, typed
 
 __all__ = ["demo"]
 
@@ -57,15 +58,22 @@ def demo(arguments: Sequence[str] | None = None) -> None:
         + ", ".join(combiner_names()),
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="of initial weights and data order (%(default)s)"
+        "--seed",
+        type=typed(SEED),
+        default=0,
+        help="of initial weights and data order (%(default)s)",
     )
     parser.add_argument(
-        "--iterations", type=int, help="length of a training; schedules follow (the config's)"
+        "--iterations",
+        type=typed(COUNT),
+        help="length of a training; schedules follow (the config's)",
     )
     parser.add_argument(
-        "--data-root", help="folder of the data, made there if there is none (the config's)"
+        "--data-root",
+        type=folder,
+        help="folder of the data, made there if there is none (the config's)",
     )
-    parser.add_argument("--work-dir", default=standard.work_dir, help="(%(default)s)")
+    parser.add_argument("--work-dir", type=folder, default=standard.work_dir, help="(%(default)s)")
     parser.add_argument("--fresh", action="store_true", help="discard earlier trainings first")
     args = parser.parse_args(arguments)
     options = {**vars(args), "combiners": tuple(args.combiners)}

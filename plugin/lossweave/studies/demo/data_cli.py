@@ -1,10 +1,13 @@
 """The command line of ``tools/make_demo_data.py``."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 from lossweave.demo import make_demo_data
 from lossweave.errors import LossweaveError
 from lossweave.studies.options import tool_parser
+from lossweave.utils.arguments import SEED, typed
+from lossweave.utils.fields import between
 
 __all__ = ["make_data"]
 
@@ -47,10 +50,16 @@ def make_data(arguments: Sequence[str] | None = None) -> None:
     )
     for split, number in (("train", 2000), ("val", 300), ("test", 300)):
         parser.add_argument(
-            f"--{split}", type=int, default=number, help=f"{split} pictures (default: %(default)s)"
+            f"--{split}",
+            type=typed(Annotated[int, between(1, 10**6)]),
+            default=number,
+            help=f"{split} pictures (default: %(default)s)",
         )
     parser.add_argument(
-        "--size", type=int, default=160, help="side of a picture in pixels (default: %(default)s)"
+        "--size",
+        type=typed(Annotated[int, between(1, 4096)]),
+        default=160,
+        help="side of a picture in pixels (default: %(default)s)",
     )
     parser.add_argument(
         "--difficulty",
@@ -58,7 +67,9 @@ def make_data(arguments: Sequence[str] | None = None) -> None:
         default="medium",
         help="easy (0.2), medium (0.5), hard (0.8) or a number from 0 to 1 (default: %(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="random seed (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=typed(SEED), default=0, help="random seed (default: %(default)s)"
+    )
     parser.add_argument(
         "--overwrite",
         action="store_true",

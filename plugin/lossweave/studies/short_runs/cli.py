@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from lossweave.studies.options import command_line, tool_parser
 from lossweave.studies.short_runs.findings import CONFIGS, ShortRuns, gradient_combiners
 from lossweave.studies.short_runs.study import run_short_runs
+from lossweave.utils.arguments import COUNT, SEED, folder, typed
 
 __all__ = ["short_runs"]
 
@@ -56,16 +57,22 @@ def short_runs(arguments: Sequence[str] | None = None) -> None:
         help=f"({' '.join(CONFIGS)})",
     )
     parser.add_argument(
-        "--iterations", type=int, default=standard.iterations, help="of a training (%(default)s)"
+        "--iterations",
+        type=typed(COUNT),
+        default=standard.iterations,
+        help="of a training (%(default)s)",
     )
     parser.add_argument(
-        "--batch-size", type=int, default=standard.batch_size, help="pictures (%(default)s)"
+        "--batch-size",
+        type=typed(COUNT),
+        default=standard.batch_size,
+        help="pictures (%(default)s)",
     )
     parser.add_argument(
         "--boundary", metavar="WHERE", help="where gradients are combined (each combiner's own)"
     )
-    parser.add_argument("--seed", type=int, default=standard.seed, help="(%(default)s)")
-    parser.add_argument("--work-dir", default=standard.work_dir, help="(%(default)s)")
+    parser.add_argument("--seed", type=typed(SEED), default=standard.seed, help="(%(default)s)")
+    parser.add_argument("--work-dir", type=folder, default=standard.work_dir, help="(%(default)s)")
     parser.add_argument("--fresh", action="store_true", help="discard earlier trainings first")
     args = vars(parser.parse_args(arguments))
     args["combiners"] = tuple(args["combiners"]) if args["combiners"] else None

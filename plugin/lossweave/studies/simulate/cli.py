@@ -1,10 +1,13 @@
 """The command line of ``tools/simulate.py``."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 from lossweave.combiners import combiner_names
 from lossweave.studies.options import command_line, tool_parser
 from lossweave.studies.simulate.study import SCALES, Simulation, run_simulation
+from lossweave.utils.arguments import COUNT, SEED, folder, typed
+from lossweave.utils.fields import above
 
 __all__ = ["simulate"]
 
@@ -50,26 +53,34 @@ def simulate(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--scales",
         nargs="+",
-        type=float,
+        type=typed(Annotated[float, above(0)]),
         default=list(SCALES),
         metavar="RATIO",
         help="how much larger the second loss is made than the first "
         f"({' '.join(f'{scale:g}' for scale in SCALES)})",
     )
     parser.add_argument(
-        "--seed", type=int, default=standard.seed, help="of the least-squares pair (%(default)s)"
+        "--seed",
+        type=typed(SEED),
+        default=standard.seed,
+        help="of the least-squares pair (%(default)s)",
     )
     parser.add_argument(
-        "--steps", type=int, default=standard.steps, help="updates of a training (%(default)s)"
+        "--steps",
+        type=typed(COUNT),
+        default=standard.steps,
+        help="updates of a training (%(default)s)",
     )
     parser.add_argument(
         "--settle",
-        type=int,
+        type=typed(COUNT),
         default=standard.settle,
         help="updates of standing losses after which weights are read that learn (%(default)s)",
     )
-    parser.add_argument("--jobs", type=int, help="processes (as many as there are cores)")
-    parser.add_argument("--out", default=standard.out, help="folder (%(default)s)")
+    parser.add_argument(
+        "--jobs", type=typed(COUNT), help="processes (as many as there are cores)"
+    )
+    parser.add_argument("--out", type=folder, default=standard.out, help="folder (%(default)s)")
     args = parser.parse_args(arguments)
     options = {name: value for name, value in vars(args).items() if value is not None}
     for name in ("combiners", "scales"):

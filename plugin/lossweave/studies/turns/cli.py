@@ -11,6 +11,7 @@ from lossweave.studies.options import (
 )
 from lossweave.studies.turns.findings import Turns
 from lossweave.studies.turns.study import run_turns
+from lossweave.utils.arguments import COUNT, typed
 
 __all__ = ["turns"]
 
@@ -60,7 +61,7 @@ def turns(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--lengths",
         nargs="+",
-        type=int,
+        type=typed(COUNT),
         default=list(Turns.lengths),
         metavar="UPDATES",
         help="of the turns (1 10 100)",

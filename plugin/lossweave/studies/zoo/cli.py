@@ -1,10 +1,13 @@
 """The command line of ``tools/zoo.py``."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 from lossweave.errors import LossweaveError
 from lossweave.studies.options import command_line, tool_parser
 from lossweave.studies.zoo.study import FRAMEWORKS, Zoo, run_zoo
+from lossweave.utils.arguments import folder, typed
+from lossweave.utils.fields import above
 
 __all__ = ["zoo"]
 
@@ -37,22 +40,20 @@ def zoo(arguments: Sequence[str] | None = None) -> None:
         LossweaveError: wrong input, or a config that is not as it should be.
     """
     parser = tool_parser(_DESCRIPTION, _EXAMPLES)
+    amount = typed(Annotated[float, above(0)])
     parser.add_argument(
         "--framework", choices=list(FRAMEWORKS), default=Zoo.framework, help="(%(default)s)"
     )
     parser.add_argument("--only", nargs="+", default=[], metavar="PART", help="parts of names")
-    parser.add_argument("--work-dir", default=Zoo.work_dir, help="(%(default)s)")
+    parser.add_argument("--work-dir", type=folder, default=Zoo.work_dir, help="(%(default)s)")
     parser.add_argument(
-        "--seconds", type=float, default=Zoo.seconds, help="at most, for a model (%(default)s)"
+        "--seconds", type=amount, default=Zoo.seconds, help="at most, for a model (%(default)s)"
     )
     parser.add_argument(
-        "--gigabytes", type=float, default=Zoo.gigabytes, help="at most, likewise (%(default)s)"
+        "--gigabytes", type=amount, default=Zoo.gigabytes, help="at most, likewise (%(default)s)"
     )
     parser.add_argument("--again", action="store_true", help="try again what failed")
     args = parser.parse_args(arguments)
-    for name in ("seconds", "gigabytes"):
-        if not 0 < getattr(args, name) < float("inf"):
-            raise LossweaveError(f"--{name}={getattr(args, name)} should be above 0")
     trials = run_zoo(
         Zoo(
             framework=args.framework,
