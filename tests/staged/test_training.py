@@ -250,7 +250,7 @@ def test_half_a_file_is_named(tmp_path: Path) -> None:
 
 def test_weights_that_are_not_finite_end_the_training(tmp_path: Path) -> None:
     """Without a combiner nobody else looks at them."""
-    config = toy_config(rpn=dict(iterations=3, lr=1e30))
+    config = toy_config(rpn=dict(iterations=40, lr=1000))
     with pytest.raises(NonFiniteLossError, match="stage 'rpn1' ended in weights that are not"):
         StagedTraining(ToyAdapter(tmp_path / "run", config)).train()
     assert not (tmp_path / "run/rpn1/final.pth").exists()

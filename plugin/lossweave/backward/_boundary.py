@@ -75,6 +75,8 @@ class Boundary:
         [(1, 3)]
     """
 
+    _waiting: list[_Forward]
+
     def __init__(self, where: str | Sequence[str]) -> None:
         self.where = where
         #: The modules found for 'representation'; empty where it comes down to the features.
@@ -205,7 +207,7 @@ class Boundary:
 
     def forget(self) -> None:
         """Forget forwards whose losses have not come: an iteration begins."""
-        self._waiting: list[_Forward] = []
+        self._waiting = []
 
     # ------------------------------------------------------------------ after the forward
 

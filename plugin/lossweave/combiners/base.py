@@ -26,6 +26,10 @@ class Combined(NamedTuple):
     weights: Tensor
 
 
+#: A weight, or a reference, above it leaves no room for a loss in float32.
+LARGEST_WEIGHT = 1e12
+
+
 class Combiner(nn.Module, metaclass=PreferringType):
     r"""Turns the K loss terms of one training iteration into one scalar.
 
@@ -265,4 +269,6 @@ class Combiner(nn.Module, metaclass=PreferringType):
         else:
             numbers = [float(v) for v in values]
         self.require(argument, values, all(map(math.isfinite, numbers)), "finite numbers")
+        small = all(abs(number) <= LARGEST_WEIGHT for number in numbers)
+        self.require(argument, values, small, f"numbers of at most {LARGEST_WEIGHT:g}")
         return numbers

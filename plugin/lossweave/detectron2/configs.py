@@ -25,7 +25,17 @@ from lossweave.host import configs as host_configs
 from lossweave.host.configs import check_declared
 from lossweave.host.paths import resolve_config
 from lossweave.staged.plan import OWN_KEYS
-from lossweave.utils.fields import NAME, Allowed, at_least, near_names
+from lossweave.utils.fields import (
+    COUNT,
+    COUNT_OR_NONE,
+    DECAY,
+    MOMENTUM,
+    NAME,
+    RATE,
+    Allowed,
+    between,
+    near_names,
+)
 
 __all__ = [
     "check_config",
@@ -40,8 +50,6 @@ __all__ = [
 
 _ZOO = "detectron2://"
 _ZOO_FOLDER = (Path(model_zoo.__file__).parent / "configs").resolve()
-_Count = Annotated[int, at_least(1)]
-_NotNegative = Annotated[float, at_least(0)]
 _Node = Annotated[Mapping, Allowed("not empty", bool)]
 _Names = Annotated[list[NAME], Allowed("not empty", bool)]
 #: What the values of a config may be, where the framework itself would train on with any.
@@ -49,19 +57,19 @@ _YAML = {
     "LOSSWEAVE.EXTRA": Literal["add", "error"],
     "LOSSWEAVE.ON_NONFINITE": Literal["raise", "skip"],
     "LOSSWEAVE.HELD_OUT": tuple[str, ...] | None,
-    "LOSSWEAVE.HELD_OUT_BATCHES": _Count,
-    "SOLVER.MAX_ITER": _Count,
-    "SOLVER.BASE_LR": _NotNegative,
-    "SOLVER.MOMENTUM": _NotNegative,
-    "SOLVER.WEIGHT_DECAY": _NotNegative,
-    "SOLVER.GAMMA": _NotNegative,
-    "SOLVER.WARMUP_ITERS": Annotated[int, at_least(0)],
-    "SOLVER.IMS_PER_BATCH": _Count,
-    "SOLVER.CHECKPOINT_PERIOD": _Count,
-    "TEST.EVAL_PERIOD": Annotated[int, at_least(0)],
+    "LOSSWEAVE.HELD_OUT_BATCHES": COUNT,
+    "SOLVER.MAX_ITER": COUNT,
+    "SOLVER.BASE_LR": RATE,
+    "SOLVER.MOMENTUM": MOMENTUM,
+    "SOLVER.WEIGHT_DECAY": DECAY,
+    "SOLVER.GAMMA": RATE,
+    "SOLVER.WARMUP_ITERS": COUNT_OR_NONE,
+    "SOLVER.IMS_PER_BATCH": COUNT,
+    "SOLVER.CHECKPOINT_PERIOD": COUNT,
+    "TEST.EVAL_PERIOD": COUNT_OR_NONE,
     "DATASETS.TRAIN": _Names,
-    "DATALOADER.NUM_WORKERS": Annotated[int, at_least(0)],
-    "SEED": int,
+    "DATALOADER.NUM_WORKERS": Annotated[int, between(0, 1024)],
+    "SEED": Annotated[int, between(-(2**32), 2**32 - 1)],
 }
 _LAZY = {
     "model": _Node,
@@ -73,19 +81,19 @@ _LAZY = {
     "train.init_checkpoint": str | None,
     "model.extra": Literal["add", "error"],
     "model.on_nonfinite": Literal["raise", "skip"],
-    "train.max_iter": _Count,
-    "train.eval_period": Annotated[int, at_least(0)],
-    "train.log_period": _Count,
-    "train.checkpointer.period": _Count,
-    "train.checkpointer.max_to_keep": _Count | None,
-    "train.seed": int | None,
-    "optimizer.lr": _NotNegative,
-    "optimizer.weight_decay": _NotNegative,
-    "optimizer.momentum": _NotNegative,
+    "train.max_iter": COUNT,
+    "train.eval_period": COUNT_OR_NONE,
+    "train.log_period": COUNT,
+    "train.checkpointer.period": COUNT,
+    "train.checkpointer.max_to_keep": COUNT | None,
+    "train.seed": Annotated[int, between(-(2**32), 2**32 - 1)] | None,
+    "optimizer.lr": RATE,
+    "optimizer.weight_decay": DECAY,
+    "optimizer.momentum": MOMENTUM,
     "dataloader.train": Mapping,
     "dataloader.train.dataset.names": NAME | _Names,
-    "dataloader.train.total_batch_size": _Count,
-    "dataloader.train.num_workers": Annotated[int, at_least(0)],
+    "dataloader.train.total_batch_size": COUNT,
+    "dataloader.train.num_workers": Annotated[int, between(0, 1024)],
 }
 #: What LazyConfigs have at their top.
 _NODES = ("model", "train", "optimizer", "lr_multiplier", "dataloader", *OWN_KEYS)

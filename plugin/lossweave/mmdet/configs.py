@@ -12,7 +12,17 @@ from lossweave.errors import LossweaveError, one_line, wrong_input
 from lossweave.host import configs as host_configs
 from lossweave.host.configs import check_declared
 from lossweave.host.paths import resolve_config
-from lossweave.utils.fields import NAME, Allowed, above, at_least, between
+from lossweave.utils.fields import (
+    COUNT,
+    DECAY,
+    MOMENTUM,
+    NAME,
+    RATE,
+    SEED,
+    Allowed,
+    above,
+    between,
+)
 
 __all__ = [
     "check_config",
@@ -34,8 +44,6 @@ _COMBINED = ("combiner", "terms", "extra", "on_nonfinite", "loaded_state", "pena
 #: What may differ between a run and its continuation.
 _FREE = ("work_dir", "resume", "load_from", "launcher", "custom_hooks", "visualizer")
 
-_Count = Annotated[int, at_least(1)]
-_NotNegative = Annotated[float, at_least(0)]
 _Node = Annotated[Mapping, Allowed("not empty", bool)]
 _Type = NAME | Callable
 #: What the values of a config may be, where the framework itself would train on with any.
@@ -47,29 +55,29 @@ _DECLARED = {
     "model.on_nonfinite": Literal["raise", "skip"],
     "train_cfg": _Node | None,
     "train_cfg.type": _Type,
-    "train_cfg.max_iters": _Count,
-    "train_cfg.max_epochs": _Count,
-    "train_cfg.val_interval": _Count,
+    "train_cfg.max_iters": COUNT,
+    "train_cfg.max_epochs": COUNT,
+    "train_cfg.val_interval": COUNT,
     "train_dataloader": _Node | None,
     "train_dataloader.dataset": Mapping,
-    "train_dataloader.batch_size": _Count,
-    "train_dataloader.num_workers": Annotated[int, at_least(0)],
+    "train_dataloader.batch_size": COUNT,
+    "train_dataloader.num_workers": Annotated[int, between(0, 1024)],
     "optim_wrapper": _Node | None,
     "optim_wrapper.optimizer": Mapping,
     "optim_wrapper.optimizer.type": _Type,
-    "optim_wrapper.optimizer.lr": _NotNegative,
-    "optim_wrapper.optimizer.weight_decay": _NotNegative,
-    "optim_wrapper.optimizer.momentum": _NotNegative,
-    "optim_wrapper.accumulative_counts": _Count,
+    "optim_wrapper.optimizer.lr": RATE,
+    "optim_wrapper.optimizer.weight_decay": DECAY,
+    "optim_wrapper.optimizer.momentum": MOMENTUM,
+    "optim_wrapper.accumulative_counts": COUNT,
     "optim_wrapper.clip_grad.max_norm": Annotated[float, above(0)],
-    "auto_scale_lr.base_batch_size": _Count,
-    "default_hooks.lossweave.interval": _Count | None,
+    "auto_scale_lr.base_batch_size": COUNT,
+    "default_hooks.lossweave.interval": COUNT | None,
     "default_hooks.lossweave.held_out": Mapping | None,
-    "default_hooks.lossweave.held_out_batches": _Count,
-    "default_hooks.logger.interval": _Count,
+    "default_hooks.lossweave.held_out_batches": COUNT,
+    "default_hooks.logger.interval": COUNT,
     "default_hooks.checkpoint.interval": int,
     "default_hooks.checkpoint.max_keep_ckpts": int,
-    "randomness.seed": Annotated[int, between(0, 2**32 - 1)] | None,
+    "randomness.seed": SEED | None,
     "load_from": NAME | None,
     "work_dir": NAME | None,
     "resume": bool,

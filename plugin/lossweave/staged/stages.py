@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_type_hints
 
 from lossweave.combination.terms import HEAD_TERMS
 from lossweave.errors import LossweaveError
-from lossweave.utils.fields import above, between, check_value
+from lossweave.utils.fields import COUNT, COUNT_OR_NONE, RATE, above, between, check_value
 
 __all__ = ["FRESH", "INITIAL", "PARTS", "Budget", "Schedule", "Stage", "listed"]
 
@@ -49,12 +49,12 @@ class Budget:
         80000
     """
 
-    iterations: Annotated[int, between(1, 10**9)]
+    iterations: COUNT
     batch_size: Annotated[int, between(1, 10**6)] | None = None
-    lr: Annotated[float, above(0)] | None = None
-    drops: tuple[Annotated[int, between(1, 10**9)], ...] = ()
+    lr: Annotated[RATE, above(0)] | None = None
+    drops: tuple[COUNT, ...] = ()
     factor: Annotated[float, above(0), between(0, 1)] = 0.1
-    warmup: Annotated[int, between(0, 10**9)] = 0
+    warmup: COUNT_OR_NONE = 0
     warmup_factor: Annotated[float, above(0), between(0, 1)] = 0.1
 
     def __post_init__(self) -> None:

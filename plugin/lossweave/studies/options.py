@@ -8,7 +8,8 @@ from typing import Any
 
 from lossweave.studies.ledger.book import LedgerOptions
 from lossweave.studies.runs.demo_data import DEFAULT_CONFIG
-from lossweave.utils.arguments import COUNT, SEED, OneLineParser, folder, setting, typed
+from lossweave.utils.arguments import OneLineParser, folder, setting, typed
+from lossweave.utils.fields import COUNT, SEED
 
 __all__ = [
     "add_ledger",

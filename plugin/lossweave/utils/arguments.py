@@ -5,21 +5,17 @@ import ast
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Any, NoReturn
 
 import torch
 
 from lossweave.errors import LossweaveError
-from lossweave.utils.fields import between, check_value
+from lossweave.utils.fields import check_value
 
 __all__ = [
-    "COUNT", "SEED", "OneLineParser", "device", "folder", "parse_terms", "setting", "typed",
+    "OneLineParser", "device", "folder", "parse_terms", "setting", "typed",
 ]  # fmt: skip
 
-#: How many of something; more would not end.
-COUNT = Annotated[int, between(1, 10**9)]
-#: What every random generator takes.
-SEED = Annotated[int, between(0, 2**32 - 1)]
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -78,6 +74,7 @@ def typed(hint: Any) -> Callable[[str], Any]:
         hint: a number's, with its range.
 
     Example:
+        >>> from lossweave.utils.fields import COUNT
         >>> parser = OneLineParser(prog="train.py")
         >>> _ = parser.add_argument("--jobs", type=typed(COUNT))
         >>> parser.parse_args(["--jobs", "0"])

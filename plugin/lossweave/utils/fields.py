@@ -22,7 +22,13 @@ import typing_extensions
 from lossweave.errors import LossweaveError
 
 __all__ = [
+    "COUNT",
+    "COUNT_OR_NONE",
+    "DECAY",
+    "MOMENTUM",
     "NAME",
+    "RATE",
+    "SEED",
     "Allowed",
     "above",
     "allowed_words",
@@ -75,6 +81,18 @@ def between(low: float, high: float) -> Allowed:
     return Allowed(f"between {low} and {high}", lambda value: low <= value <= high)
 
 
+#: How many of something; more would never end.
+COUNT = Annotated[int, between(1, 10**9)]
+#: The same, and none.
+COUNT_OR_NONE = Annotated[int, between(0, 10**9)]
+#: A learning rate, or a factor of one: no method has larger ones, and float32 soon ends above.
+RATE = Annotated[float, between(0, 1000)]
+#: A decay of weights; above it they would change sign at every step.
+DECAY = Annotated[float, between(0, 100)]
+#: A share of the past.
+MOMENTUM = Annotated[float, Allowed("0 or more, and below 1", lambda value: 0 <= value < 1)]
+#: What every random generator takes.
+SEED = Annotated[int, between(0, 2**32 - 1)]
 #: A name that is there.
 NAME = Annotated[str, Allowed("not empty", bool)]
 

@@ -62,7 +62,7 @@ def test_a_training_that_diverges_ends_at_once_without_a_combiner(
     config: str, tmp_path: Path
 ) -> None:
     with pytest.raises(NonFiniteLossError, match=r"stage 'rpn1': .*(nan|inf)"):
-        _train(config, tmp_path / "run", "schedule.rpn.lr=1e30")
+        _train(config, tmp_path / "run", "schedule.rpn.lr=1000", "optimizer.weight_decay=100")
     assert not (tmp_path / "run/rpn1/final.pth").exists()
 
 

@@ -24,7 +24,7 @@ STAGED_FIELDS = (
     Field("schedule.type", ("four_stp", 5, None, "", []), ("joint", "four_step")),
     Field("schedule.rpn", (5, [], {}, None)),
     Field("schedule.rpn.iterations", (*COUNT[0],), COUNT[1]),
-    Field("schedule.rcnn.lr", (-1.0, 0, INF, NAN, "fast", True, [0.1], {}), (0.1,)),
+    Field("schedule.rcnn.lr", (-1.0, 0, 1e30, INF, NAN, "fast", True, [0.1], {}), (0.1,)),
     Field("schedule.rpn.batch_size", (0, -1, 1.5, True, "x", []), (1,)),
     Field("schedule.rpn.drops", ("x", [0], [2, 1], [1.5], True, {}, -1), ([2], [])),
     Field("schedule.rcnn.factor", (0, 2, NAN, "x", True), (0.5,)),

@@ -20,8 +20,8 @@ class Field(NamedTuple):
     right: tuple[Any, ...] = ()
 
 
-COUNT = ((0, -3, 1.5, True, "many", None, [], {"a": 1}, INF, NAN), (1, 2, 3))
-RATE = ((-1.0, INF, -INF, NAN, "fast", True, [0.1], {}), (0.01, 1e-8))
+COUNT = ((0, -3, 10**30, 1.5, True, "many", None, [], {"a": 1}, INF, NAN), (1, 2, 3))
+RATE = ((-1.0, 1e30, INF, -INF, NAN, "fast", True, [0.1], {}), (0.01, 1e-8))
 CHOICE = ((5, "", "Raise", "adds", [], {}), ())
 
 #: Combiners with their arguments: what is wrong, what is right, over the terms cls and loc.

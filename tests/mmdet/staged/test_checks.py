@@ -78,8 +78,8 @@ def test_terms_that_fit_are_taken(make, terms) -> None:
 
 
 def test_a_training_that_diverges_ends_at_once_without_a_combiner(make) -> None:
-    """A rate that is finite, and weights that are not after its first update."""
-    cfg = make(schedule__rpn__lr=1e30)
+    """A rate and a decay that are allowed, and weights that are soon not finite."""
+    cfg = make(schedule__rpn__lr=1000, optim_wrapper__optimizer__weight_decay=100)
     with pytest.raises(NonFiniteLossError, match=r"stage 'rpn1': iteration 1: loss.* is nan"):
         train_stages(cfg)
     assert not (Path(cfg.work_dir) / "rpn1/final.pth").exists()

@@ -3,7 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-__all__ = ["BufferAdam", "adam_step"]
+__all__ = ["LARGEST_RATE", "BufferAdam", "adam_step"]
+
+#: A learning rate above it moves a weight by more than float32 can use of it.
+LARGEST_RATE = 1000
 
 
 def adam_step(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lossweave.combiners._numerics import normalized_weights, tainted
 from lossweave.combiners._preference import own
-from lossweave.combiners.adaptive._adam import BufferAdam
+from lossweave.combiners.adaptive._adam import LARGEST_RATE, BufferAdam
 from lossweave.combiners.base import Combined, Combiner
 from lossweave.combiners.registry import register_combiner
 
@@ -89,6 +89,7 @@ class FAMO(Combiner):
         super().__init__()
         for name, value in (("lr", lr), ("weight_decay", weight_decay)):
             self.require(name, value, 0 <= value < math.inf, "finite and not negative")
+            self.require(name, value, value <= LARGEST_RATE, f"at most {LARGEST_RATE}")
         self.lr, self.weight_decay, self.min_losses = lr, weight_decay, min_losses
         self.recompute = recompute
 

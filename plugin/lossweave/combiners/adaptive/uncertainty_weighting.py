@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lossweave.combiners.adaptive._adam import BufferAdam
+from lossweave.combiners.adaptive._adam import LARGEST_RATE, BufferAdam
 from lossweave.combiners.base import Combined, Combiner
 from lossweave.combiners.registry import register_combiner
 
@@ -85,6 +85,7 @@ class UncertaintyWeighting(Combiner):
     ) -> None:
         super().__init__()
         self.require("lr", lr, 0 <= lr < math.inf, "finite and not negative")
+        self.require("lr", lr, lr <= LARGEST_RATE, f"at most {LARGEST_RATE}")
         fine = len(betas) == 2 and all(0 <= beta < 1 for beta in betas)
         self.require("betas", betas, fine, "two numbers in [0, 1)")
         self.require("limit", limit, 0 < limit <= 80, "positive and at most 80")

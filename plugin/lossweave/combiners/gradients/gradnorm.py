@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lossweave.combiners._preference import own
-from lossweave.combiners.adaptive._adam import BufferAdam
+from lossweave.combiners.adaptive._adam import LARGEST_RATE, BufferAdam
 from lossweave.combiners.gradients.base import GradientCombiner
 from lossweave.combiners.registry import register_combiner
 from lossweave.progress import Progress
@@ -112,6 +112,7 @@ class GradNorm(GradientCombiner):
         super().__init__(boundary=boundary, interval=interval, private=private)
         self.require("alpha", alpha, 0 <= alpha < math.inf, "finite and not negative")
         self.require("lr", lr, 0 <= lr < math.inf, "finite and not negative")
+        self.require("lr", lr, lr <= LARGEST_RATE, f"at most {LARGEST_RATE}")
         self.alpha, self.lr, self.initial_updates = alpha, lr, initial_updates
 
     def init_state(self, count: int) -> None:

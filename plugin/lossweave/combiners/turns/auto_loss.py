@@ -11,7 +11,7 @@ from torch import Tensor
 from lossweave.combiners._numerics import tainted
 from lossweave.combiners._preference import refused
 from lossweave.combiners._random import generator_for
-from lossweave.combiners.adaptive._adam import BufferAdam
+from lossweave.combiners.adaptive._adam import LARGEST_RATE, BufferAdam
 from lossweave.combiners.base import Combined, Combiner
 from lossweave.combiners.registry import register_combiner
 from lossweave.progress import Progress
@@ -205,6 +205,7 @@ class AutoLoss(Combiner):
     ) -> None:
         super().__init__()
         self.require("lr", lr, 0 <= lr < math.inf, "finite and not negative")
+        self.require("lr", lr, lr <= LARGEST_RATE, f"at most {LARGEST_RATE}")
         self.require("episode", episode, episode >= 1, "at least 1")
         self.require("reward", reward, reward in ("next", "held_out"), "'next' or 'held_out'")
         self.require("reward_interval", reward_interval, reward_interval >= 1, "at least 1")

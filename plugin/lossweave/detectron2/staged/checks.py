@@ -17,7 +17,7 @@ from lossweave.errors import wrong_input
 from lossweave.staged.losses import check_terms, loss_names
 from lossweave.staged.plan import Plan
 from lossweave.staged.stages import Schedule
-from lossweave.utils.fields import above, at_least, check_value
+from lossweave.utils.fields import COUNT, RATE, above, check_value
 
 __all__ = ["check_data", "check_losses"]
 
@@ -32,9 +32,9 @@ def check_data(cfg: DictConfig, plan: Plan) -> None:
         LossweaveError: the evaluated data cannot be read or have no annotations, or a learning
             rate or batch size is out of range.
     """
-    check_value("optimizer.lr", cfg.optimizer.get("lr"), Annotated[float, above(0)] | None)
+    check_value("optimizer.lr", cfg.optimizer.get("lr"), Annotated[RATE, above(0)] | None)
     size = cfg.dataloader.train.get("total_batch_size")
-    check_value("dataloader.train.total_batch_size", size, Annotated[int, at_least(1)] | None)
+    check_value("dataloader.train.total_batch_size", size, COUNT | None)
     with wrong_input(f"dataloader.{plan.split}.dataset"):
         entries = entries_of(cfg, plan.split)
     if plan.recall:

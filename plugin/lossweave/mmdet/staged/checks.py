@@ -17,7 +17,7 @@ from lossweave.mmdet.staged.configs import is_combined, leaves_of, stage_model
 from lossweave.staged.losses import check_terms, loss_names
 from lossweave.staged.plan import Plan
 from lossweave.staged.stages import Schedule
-from lossweave.utils.fields import above, at_least, check_value
+from lossweave.utils.fields import COUNT, RATE, above, check_value
 
 __all__ = ["check_data", "check_losses"]
 
@@ -36,9 +36,9 @@ def check_data(cfg: Config, plan: Plan) -> None:
     if not (loader and evaluator):
         raise LossweaveError(f"evaluation: the config has no {plan.split}_dataloader and evaluator")
     lr = cfg.optim_wrapper.optimizer.get("lr")
-    check_value("optim_wrapper.optimizer.lr", lr, Annotated[float, above(0)] | None)
+    check_value("optim_wrapper.optimizer.lr", lr, Annotated[RATE, above(0)] | None)
     size = cfg.train_dataloader.get("batch_size")
-    check_value("train_dataloader.batch_size", size, Annotated[int, at_least(1)] | None)
+    check_value("train_dataloader.batch_size", size, COUNT | None)
     for split in ("train", plan.split):
         for leaf in leaves_of(cfg[f"{split}_dataloader"].dataset):
             root, file = leaf.get("data_root") or "", leaf.get("ann_file")

@@ -11,8 +11,8 @@ from lossweave.studies.benchmark.detectors import DETECTORS
 from lossweave.studies.benchmark.findings import Benchmark
 from lossweave.studies.benchmark.study import run_benchmark, value_combiners
 from lossweave.studies.options import command_line, tool_parser
-from lossweave.utils.arguments import COUNT, device, folder, typed
-from lossweave.utils.fields import between
+from lossweave.utils.arguments import device, folder, typed
+from lossweave.utils.fields import COUNT, between
 
 __all__ = ["benchmark"]
 

@@ -6,7 +6,8 @@ from lossweave.combiners import combiner_names
 from lossweave.studies.demo.study import Demo, run_demo
 from lossweave.studies.options import command_line, tool_parser
 from lossweave.studies.runs.demo_data import DEFAULT_CONFIG
-from lossweave.utils.arguments import COUNT, SEED, folder, typed
+from lossweave.utils.arguments import folder, typed
+from lossweave.utils.fields import COUNT, SEED
 
 __all__ = ["demo"]
 

@@ -6,8 +6,8 @@ from typing import Annotated
 from lossweave.demo import make_demo_data
 from lossweave.errors import LossweaveError
 from lossweave.studies.options import tool_parser
-from lossweave.utils.arguments import SEED, typed
-from lossweave.utils.fields import between
+from lossweave.utils.arguments import typed
+from lossweave.utils.fields import SEED, between
 
 __all__ = ["make_data"]
 

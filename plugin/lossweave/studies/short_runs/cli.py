@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from lossweave.studies.options import command_line, tool_parser
 from lossweave.studies.short_runs.findings import CONFIGS, ShortRuns, gradient_combiners
 from lossweave.studies.short_runs.study import run_short_runs
-from lossweave.utils.arguments import COUNT, SEED, folder, typed
+from lossweave.utils.arguments import folder, typed
+from lossweave.utils.fields import COUNT, SEED
 
 __all__ = ["short_runs"]
 

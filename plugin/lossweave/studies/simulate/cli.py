@@ -6,8 +6,8 @@ from typing import Annotated
 from lossweave.combiners import combiner_names
 from lossweave.studies.options import command_line, tool_parser
 from lossweave.studies.simulate.study import SCALES, Simulation, run_simulation
-from lossweave.utils.arguments import COUNT, SEED, folder, typed
-from lossweave.utils.fields import above
+from lossweave.utils.arguments import folder, typed
+from lossweave.utils.fields import COUNT, SEED, above
 
 __all__ = ["simulate"]
 

@@ -11,7 +11,8 @@ from lossweave.studies.options import (
 )
 from lossweave.studies.turns.findings import Turns
 from lossweave.studies.turns.study import run_turns
-from lossweave.utils.arguments import COUNT, typed
+from lossweave.utils.arguments import typed
+from lossweave.utils.fields import COUNT
 
 __all__ = ["turns"]
 
