@@ -67,6 +67,12 @@ def test_without_boxes_that_want_a_gradient_it_is_the_operator() -> None:
     assert "RoIAlign" in type(values.grad_fn).__name__
 
 
+def test_channels_last_have_the_same_values() -> None:
+    layer = BoxGradientRoIAlign((3, 2), 0.25, 0)
+    found = layer(features().to(memory_format=torch.channels_last), boxes())
+    assert torch.equal(found, layer(features(), boxes()))
+
+
 def test_no_boxes_give_no_values() -> None:
     none = boxes()[:0].requires_grad_()
     values = BoxGradientRoIAlign((3, 2), 0.25, 0)(features(), none)

@@ -25,7 +25,9 @@ class EfficientNetLite0(_EfficientNetLite0, BaseModule):
         out_indices: Levels to return, ascending, each 0 to 4 (strides 2 to 32).
         frozen_stages: -1 nothing, 0 the stem, n in 1..7 the stem and the first n stages.
         norm_eval: Keep every normalization layer on its stored statistics in training too.
-        channels_last: Compute with channels last in memory, which a CPU does faster.
+        channels_last: Compute with channels last in memory, which a CPU does faster. Not under
+            mmcv's RoIAlign, whose CPU operator reads any memory as channels first and gives
+            wrong values without a word.
         init_cfg: mmengine's initialization, in place of ``pretrained``.
 
     Raises:

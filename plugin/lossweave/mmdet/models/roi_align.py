@@ -107,7 +107,8 @@ class BoxGradientRoIAlign(_RoIAlign):
             )
 
     def forward(self, input: Tensor, rois: Tensor) -> Tensor:
-        pooled = super().forward(input, rois.detach())
+        # mmcv's CPU operator takes channels last for channels first.
+        pooled = super().forward(input.contiguous(), rois.detach())
         if not (torch.is_grad_enabled() and rois.requires_grad):
             return pooled
         own = (self.output_size, self.spatial_scale, self.sampling_ratio, self.aligned)
