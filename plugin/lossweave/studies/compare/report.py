@@ -1,19 +1,20 @@
 """The report of a comparison: table, verdict, the sweep over learning rates, one picture."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from math import isfinite, isinf, isnan
 from pathlib import Path
 from typing import Any
 
 from lossweave.studies.compare.findings import Comparison, ComparisonFindings
 from lossweave.studies.ledger.facts import places_text
-from lossweave.studies.report.plots import plot_scores
+from lossweave.studies.report.plots import plot_differences, plot_scores
 from lossweave.studies.report.tables import counted, markdown_table, number, text_table
 from lossweave.studies.runs.method import Score
 from lossweave.utils.files import write_json
 from lossweave.utils.provenance import machine_line
 
-__all__ = ["comparison_text", "edges_text", "verdict", "write_comparison"]
+__all__ = ["comparison_text", "edges_text", "together_text", "verdict", "write_comparison"]
 
 
 def write_comparison(
@@ -30,10 +31,12 @@ def write_comparison(
     folder = Path(comparison.work_dir)
     folder.mkdir(parents=True, exist_ok=True)
     plot_scores(found.compared, found.tuned, folder / "scores.png")
+    plot_differences(_differences(found), found.many, found.tuned, folder / "differences.png")
     record = dict(
         **facts,
         tuned=found.tuned,
         summary=found.rows,
+        together=dict(asdict(found.many), smallest=found.many.smallest),
         scores=[score.__dict__ for score in found.scores],
     )
     if found.chosen:
@@ -60,13 +63,11 @@ def comparison_text(
     fairness = "No method but the sum was tuned."
     if found.chosen:
         title += ", a learning rate for each"
-        fairness = (
-            "Every method has a learning rate of its own, chosen with one seed; "
-            "its other settings were\nnot tuned."
-        )
+        fairness = "The column 'tuned' says what was chosen with one seed, and from how many."
     code = f"Code: {facts['code']}. " if "code" in facts else ""
     return f"""# {title}
 
+{together_text(found)}
 {verdict(found.tuned, found.rows)}
 
 {markdown_table(*_table(found))}
@@ -75,12 +76,18 @@ Detector: `{comparison.config}`. Within a seed all methods share initial weights
 the data. The tuned sum is the one with the best mean AP on the validation split; AP, AP50 and the
 differences are those of the test split, in COCO's definition. The differences are paired by seed,
 with Student's 95 % interval, which is wide for {counted(count, "seed")} and not corrected for the
-number of methods.
+number of methods; beside it the interval with one spread for all methods, pooled over them
+({found.many.sd:.4f} a difference, {found.many.df} degrees of freedom), and the probability of so
+large a difference without any effect, by that spread and corrected for the number of methods after
+Holm.
 {fairness}{_taken_text(found)}
+
+![Differences to the tuned sum, with intervals](differences.png)
 
 ![AP on the test split, a dot per seed](scores.png)
 
-{_sweep_text(comparison, found)}{_places_text(found)}Command: `{comparison.command}`
+{_sweep_text(comparison, found)}{_places_text(found)}{_commands_text(found)}\
+Command: `{comparison.command}`
 
 Date: {facts["date"]}. {code}Machine: {machine_line(facts["machine"])}. Every number is in \
 `comparison.json`.
@@ -116,6 +123,50 @@ def verdict(tuned: str, rows: Sequence[Mapping[str, Any]]) -> str:
     if alone:
         text += f" Without a pair of one code and machine: {', '.join(alone)}."
     return text
+
+
+def together_text(found: ComparisonFindings) -> str:
+    """The verdict over all methods, in one sentence, with the smallest effect.
+
+    Args:
+        found: of the comparison.
+    """
+    differences = _differences(found)
+    better, worse = (found.many.told(differences, sign) for sign in (1, -1))
+    pairs = sorted(len(d) for d in differences.values() if d)
+    if not pairs or not isfinite(found.many.sd):
+        return "Nothing can be said about all methods together: no method has two pairs of seeds."
+    seen = (
+        f"; a method with {counted(pairs[len(pairs) // 2], 'seed')} shows an effect of "
+        f"{found.many.smallest:.3f} AP with a probability of 0.8."
+    )
+    text = f"better than the tuned sum ({found.tuned}): {', '.join(better) or 'none'}"
+    text += f"; worse: {', '.join(worse) or 'none'}"
+    return f"Of {len(pairs)} methods, corrected for their number, {text}{seen}"
+
+
+def _differences(found: ComparisonFindings) -> dict[str, list[float]]:
+    return {r["method"]: r["differences"] for r in found.rows if r["method"] != found.tuned}
+
+
+def _commands_text(found: ComparisonFindings) -> str:
+    """Of every method the command that repeats its first training."""
+    commands: dict[str, str] = {}
+    for score in found.compared:
+        if command := score.details.get("command"):
+            commands.setdefault(score.method, command)
+    if not commands:
+        return ""
+    lines = "\n".join(commands.values())
+    return f"""## A row again
+
+The first seed of every row, a command each; for another seed `randomness.seed` changes.
+
+```
+{lines}
+```
+
+"""
 
 
 def edges_text(comparison: Comparison, found: ComparisonFindings) -> str:
@@ -177,13 +228,15 @@ def _swept(score: Score | None, best: bool) -> str:
 
 
 def _table(found: ComparisonFindings) -> tuple[list[str], list[list[str]]]:
-    header = ["method", "seeds", "val AP", "test AP", "sd", "test AP50", "minus tuned sum (95 %)"]
+    header = ["method", "seeds", "val AP", "test AP", "sd", "test AP50"]
+    header += ["minus tuned sum (95 %)", "pooled", "p (Holm)", "tuned"]
     cells = [
         [
             f"{row['method']}{' (tuned sum)' if row['method'] == found.tuned else ''}",
             str(row["seeds"]),
             *(number(row[key]) for key in ("val", "test", "sd", "test50")),
-            "" if row["method"] == found.tuned else _interval(row),
+            *(["", "", ""] if row["method"] == found.tuned else _told(row, found)),
+            found.tried[row["method"]],
         ]
         for row in found.rows
     ]
@@ -230,6 +283,11 @@ def _places_text(found: ComparisonFindings) -> str:
 {pairs}
 
 """
+
+
+def _told(row: Mapping[str, Any], found: ComparisonFindings) -> list[str]:
+    half, p = found.many.half_widths[row["method"]], found.many.p[row["method"]]
+    return [_interval(row), f"± {half:.3f}" if isfinite(half) else "-", number(p)]
 
 
 def _interval(row: Mapping[str, Any]) -> str:

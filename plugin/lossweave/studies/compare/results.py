@@ -10,6 +10,7 @@ from lossweave.studies.ledger.facts import facts_of
 from lossweave.studies.ledger.result import Result
 from lossweave.studies.runs.method import Method
 from lossweave.studies.runs.results import score_of
+from lossweave.studies.weights.report import write_weights
 
 __all__ = ["STUDY", "comparison_of", "report_comparison"]
 
@@ -59,3 +60,4 @@ def report_comparison(
         options=comparison.options,
     )
     write_comparison(comparison, found, facts)
+    write_weights(found.compared, comparison.config, comparison.command, comparison.work_dir)

@@ -1,14 +1,15 @@
 """Figures: terms and weights over time, all methods in one; scores by seed; plain lines."""
 
 from collections.abc import Mapping, Sequence
-from math import ceil
+from math import ceil, isfinite
 from pathlib import Path
 from typing import Any, Literal
 
+from lossweave.studies.report.many import Many
 from lossweave.studies.runs.method import Score
 from lossweave.studies.runs.record import RunRecord, Series
 
-__all__ = ["COLORS", "DASHES", "plot_history", "plot_lines", "plot_scores"]
+__all__ = ["COLORS", "DASHES", "plot_differences", "plot_history", "plot_lines", "plot_scores"]
 
 #: Okabe and Ito's palette, told apart with any kind of colour vision.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -164,6 +165,48 @@ def plot_scores(scores: Sequence[Score], tuned: str, path: str | Path, mark: str
         axes.spines[side].set_visible(False)
     axes.tick_params(axis="y", length=0)
     figure.savefig(path, dpi=120)
+    return Path(path)
+
+
+def plot_differences(
+    differences: Mapping[str, Sequence[float]], many: Many, tuned: str, path: str | Path
+) -> Path:
+    """Paired differences to the tuned sum: the mean with its pooled interval, a dot per seed.
+
+    What stands out after the correction for the number of methods is filled; the grey band is
+    what a method with the median number of seeds may well have without being seen.
+
+    Args:
+        differences: by method, one per seed.
+        many: what they say together.
+        tuned: the tuned sum's label.
+        path: the picture to write.
+    """
+    from matplotlib.figure import Figure
+
+    shown = {method: list(found) for method, found in differences.items() if found}
+    order = sorted(shown, key=lambda method: sum(shown[method]) / len(shown[method]))
+    figure = Figure(figsize=(8, 0.3 * len(order) + 1.6), layout="constrained")
+    axes = figure.subplots()
+    if isfinite(many.smallest):
+        axes.axvspan(-many.smallest, many.smallest, color="0.92", zorder=0)
+    axes.axvline(0, color="0.4", linewidth=1)
+    for row, method in enumerate(order):
+        mean, half = sum(shown[method]) / len(shown[method]), many.half_widths[method]
+        seen = many.p[method] < 0.05
+        color = COLORS[0] if not seen else COLORS[2] if mean > 0 else COLORS[1]
+        if isfinite(half):
+            axes.plot([mean - half, mean + half], [row, row], color=color, linewidth=1.6)
+        axes.plot(shown[method], [row] * len(shown[method]), ".", color="0.55", markersize=4)
+        axes.plot(
+            mean, row, "o", color=color, markersize=6, markerfacecolor=color if seen else "white"
+        )
+    axes.set_yticks(range(len(order)), order, fontsize=9)
+    axes.set(xlabel=f"test AP minus that of {tuned}", ylim=(-0.7, len(order) - 0.3))
+    axes.set_title("Differences to the tuned sum; filled: beyond Holm's correction", fontsize=11)
+    axes.grid(True, axis="x", color="0.88", linewidth=0.8)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=110)
     return Path(path)
 
 

@@ -107,8 +107,10 @@ def call(words: Sequence[str], log: Path, jobs: int = 1) -> None:
 
 
 def threads_for(jobs: int) -> int:
-    """torch's threads in a process where so many share the cores."""
-    return max(1, (os.cpu_count() or 1) // jobs)
+    """torch's threads in a process where so many share the cores; at most OMP_NUM_THREADS."""
+    share = max(1, (os.cpu_count() or 1) // jobs)
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return min(share, int(limit)) if limit.isdecimal() and int(limit) else share
 
 
 def last_line(log: Path) -> str:

@@ -1,0 +1,201 @@
+"""The front of the sums and every method beside it; the scale of one loss against the other's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite, nan, sqrt
+from typing import Any
+
+import numpy as np
+
+from lossweave.studies.runs.method import Method, Score
+from lossweave.studies.runs.training import parsed_options
+
+__all__ = ["Place", "Scale", "WeightFindings", "find_weights", "ratio_of"]
+
+#: Weightings that a front is made of, at least.
+_ENOUGH = 5
+#: Standard errors of a difference that two points have to be apart in both qualities.
+_APART = 2.0
+
+
+@dataclass(frozen=True)
+class Place:
+    """A method on the plane of the two qualities.
+
+    Args:
+        method: its label.
+        seeds: how many.
+        found: AP50 on the test split: what is found and named rightly, boxes being roughly right.
+        exact: AP75 / AP50: which share of that has a good box; nan where nothing is found.
+        where: 'inside' the front of the sums, 'on' it, 'beyond' it; '' for a sum.
+        on_front: of a sum, whether no other one is better in both.
+    """
+
+    method: str
+    seeds: int
+    found: float
+    exact: float
+    where: str = ""
+    on_front: bool = False
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The sum with loc b times as heavy as cls.
+
+    Args:
+        ratio: b.
+        scores: test AP by seed.
+        share: of b x loc in the weighted sum at the end of training; nan where not recorded.
+    """
+
+    ratio: float
+    scores: Mapping[int, float]
+    share: float
+
+    @property
+    def mean(self) -> float:
+        """The mean test AP."""
+        return float(np.mean(list(self.scores.values())))
+
+
+@dataclass(frozen=True)
+class WeightFindings:
+    """What the sums say.
+
+    Args:
+        places: all methods, those that find nothing last.
+        sd_found: of a training's AP50 over seeds, pooled over methods; nan with one seed each.
+        sd_exact: likewise of AP75 / AP50.
+        scales: the sums by their ratio, from the smallest.
+        sd: of a training's AP over seeds, pooled over all methods.
+    """
+
+    places: tuple[Place, ...]
+    sd_found: float
+    sd_exact: float
+    scales: tuple[Scale, ...]
+    sd: float
+
+    def level(self) -> tuple[float, float]:
+        """The smallest and the largest ratio up to which no AP is clearly below that at 1."""
+        one = next(s for s in self.scales if s.ratio == 1)
+        clear = _APART * self.sd * sqrt(2 / max(1, len(one.scores)))
+        fine = [s.ratio == 1 or s.mean >= one.mean - clear for s in self.scales]
+        middle = self.scales.index(one)
+        low = high = middle
+        while low > 0 and fine[low - 1]:
+            low -= 1
+        while high < len(fine) - 1 and fine[high + 1]:
+            high += 1
+        return self.scales[low].ratio, self.scales[high].ratio
+
+
+def ratio_of(method: Method) -> float | None:
+    """loc's weight over cls's of a sum of the two; None for another method.
+
+    Example:
+        >>> [ratio_of(Method.parse(m)) for m in ("Sum", "Sum weights=[1,10]", "DWA")]
+        [1.0, 10.0, None]
+    """
+    if method.combiner != "Sum":
+        return None
+    weights = parsed_options(method.options).get("weights", [1, 1])
+    if not isinstance(weights, list) or len(weights) != 2 or not weights[0]:
+        return None
+    return float(weights[1]) / float(weights[0])
+
+
+def find_weights(scores: Sequence[Score]) -> WeightFindings | None:
+    """What is to be said of the weights; None where too few weightings were tried.
+
+    Args:
+        scores: those that are compared, a method's at its rate.
+    """
+    by_method: dict[str, list[Score]] = {}
+    for score in scores:
+        seeds = {s.seed for s in by_method.get(score.method, [])}
+        if score.seed not in seeds and "bbox_mAP_75" in score.details.get("metrics", {}):
+            by_method.setdefault(score.method, []).append(score)
+    ratios = {label: ratio_of(Method.parse(label)) for label in by_method}
+    sums = {label: ratio for label, ratio in ratios.items() if ratio is not None}
+    if len(sums) < _ENOUGH or 1.0 not in sums.values():
+        return None
+    qualities = {label: [_qualities(s) for s in found] for label, found in by_method.items()}
+    sd_found, sd_exact = (_pooled([[q[axis] for q in g] for g in qualities.values()])
+                          for axis in (0, 1))  # fmt: skip
+    places = [_place(label, found) for label, found in qualities.items()]
+    among = [place for place in places if place.method in sums]
+    judged = [
+        _as_sum(place, among) if place.method in sums else _judged(place, among, sd_found, sd_exact)
+        for place in places
+    ]
+    scales = [
+        Scale(ratio, {s.seed: s.test for s in by_method[label]}, _share(by_method[label], ratio))
+        for label, ratio in sums.items()
+    ]
+    return WeightFindings(
+        places=tuple(sorted(judged, key=lambda place: (not isfinite(place.exact), -place.found))),
+        sd_found=sd_found,
+        sd_exact=sd_exact,
+        scales=tuple(sorted(scales, key=lambda scale: scale.ratio)),
+        sd=_pooled([[s.test for s in found] for found in by_method.values()]),
+    )
+
+
+def _qualities(score: Score) -> tuple[float, float]:
+    metrics: Mapping[str, Any] = score.details["metrics"]
+    found, good = metrics["bbox_mAP_50"], metrics["bbox_mAP_75"]
+    return found, good / found if found > 0 else nan
+
+
+def _place(label: str, qualities: Sequence[tuple[float, float]]) -> Place:
+    found, exact = np.mean(np.array(qualities), axis=0)
+    return Place(label, len(qualities), float(found), float(exact))
+
+
+def _pooled(groups: Sequence[Sequence[float]]) -> float:
+    kept = [np.array([v for v in group if isfinite(v)]) for group in groups]
+    kept = [group for group in kept if len(group) > 1]
+    df = sum(len(group) - 1 for group in kept)
+    squares = sum(float(((group - group.mean()) ** 2).sum()) for group in kept)
+    return sqrt(squares / df) if df else nan
+
+
+def _as_sum(place: Place, sums: Sequence[Place]) -> Place:
+    worse = any(s.found > place.found and s.exact > place.exact for s in sums)
+    return Place(**{**place.__dict__, "on_front": isfinite(place.exact) and not worse})
+
+
+def _judged(place: Place, sums: Sequence[Place], sd_found: float, sd_exact: float) -> Place:
+    """Better or worse than some sum in both qualities, by more than the uncertainty of both."""
+
+    def lead(one: Place, other: Place) -> float:
+        error = sqrt(1 / one.seeds + 1 / other.seeds)
+        return min(
+            (one.found - other.found) / (sd_found * error),
+            (one.exact - other.exact) / (sd_exact * error),
+        )
+
+    front = [_as_sum(s, sums) for s in sums]
+    front = [s for s in front if s.on_front]
+    if not isfinite(place.exact):
+        where = "inside"
+    elif not isfinite(sd_found * sd_exact):
+        where = "not told"
+    elif any(lead(place, s) > _APART for s in front):
+        where = "beyond"
+    else:
+        where = "inside" if any(lead(s, place) > _APART for s in front) else "on"
+    return Place(**{**place.__dict__, "where": where})
+
+
+def _share(scores: Sequence[Score], ratio: float) -> float:
+    known = [s.details.get("losses", {}) for s in scores]
+    losses = [one for one in known if {"cls", "loc"} <= set(one)]
+    if not losses:
+        return nan
+    shares = [ratio * one["loc"] / (one["cls"] + ratio * one["loc"]) for one in losses]
+    return float(np.mean(shares))

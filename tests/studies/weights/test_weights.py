@@ -1,0 +1,105 @@
+"""What sums say of their weights: the front and the scale, on scores made by hand."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lossweave.studies.runs.method import Score
+from lossweave.studies.weights.findings import WeightFindings, find_weights, ratio_of
+from lossweave.studies.weights.report import front_verdict, scale_verdict, write_weights
+
+#: AP50 and AP75 / AP50 by b: more weight on loc, better boxes of fewer objects.
+SUMS = {0.01: (0.60, 0.10), 0.1: (0.62, 0.30), 1.0: (0.60, 0.50), 10.0: (0.50, 0.60),
+        100.0: (0.10, 0.55)}  # fmt: skip
+OTHERS = {"DWA": (0.61, 0.51), "MGDA": (0.40, 0.40), "FAMO": (0.66, 0.58), "Min": (0.0, 0.0)}
+
+
+def _score(method: str, seed: int, qualities: tuple[float, float], shift: float) -> Score:
+    found, exact = qualities
+    found += shift if found else 0
+    metrics = dict(bbox_mAP_50=found, bbox_mAP_75=found * (exact + shift))
+    details: dict[str, Any] = dict(metrics=metrics, losses=dict(cls=0.3, loc=0.1))
+    return Score(method, seed, found / 2, found / 2, found, details)
+
+
+def _scores(seeds: int = 2) -> list[Score]:
+    named = {f"Sum weights=[1,{b:g}]": q for b, q in SUMS.items() if b != 1}
+    methods = {"Sum": SUMS[1.0], **named, **OTHERS}
+    return [_score(m, s, q, 0.01 * s) for m, q in methods.items() for s in range(seeds)]
+
+
+@pytest.fixture(scope="module")
+def found() -> WeightFindings:
+    result = find_weights(_scores())
+    assert result is not None
+    return result
+
+
+def test_only_sums_of_two_weights_have_a_ratio() -> None:
+    from lossweave.studies.runs.method import Method
+
+    texts = ("Sum", "Sum weights=[2,1]", "Sum weights=[0,1]", "Sum weights={cls:2}", "MGDA")
+    assert [ratio_of(Method.parse(text)) for text in texts] == [1.0, 0.5, None, None, None]
+
+
+def test_a_sum_is_on_the_front_where_no_other_is_better_in_both(found: WeightFindings) -> None:
+    front = {place.method for place in found.places if place.on_front}
+    assert front == {"Sum weights=[1,0.1]", "Sum", "Sum weights=[1,10]"}
+
+
+def test_a_method_is_placed_with_the_uncertainty_of_both(found: WeightFindings) -> None:
+    where = {place.method: place.where for place in found.places if place.where}
+    assert where == {"DWA": "on", "MGDA": "inside", "FAMO": "beyond", "Min": "inside"}
+    said = front_verdict(found)
+    assert said.startswith("3 of 5 weightings are on the front, from AP50 0.625")
+    assert "beyond it: FAMO; on it: DWA; inside it: MGDA, Min." in said
+    wide = find_weights(
+        [*_scores(), _score("PBI", 0, (0.1, 0.9), 0), _score("PBI", 1, (0.9, 0.1), 0)]
+    )
+    assert wide is not None  # one method that scatters makes the uncertainty of all larger
+    assert {p.method: p.where for p in wide.places}["FAMO"] == "on"
+
+
+def test_with_one_seed_each_nothing_is_told() -> None:
+    found = find_weights(_scores(seeds=1))
+    assert found is not None
+    assert {p.where for p in found.places if p.method in ("DWA", "FAMO")} == {"not told"}
+    assert scale_verdict(found).startswith("Every weighting has one seed")
+
+
+def test_the_scale_matters_from_where_ap_falls(found: WeightFindings) -> None:
+    assert [scale.ratio for scale in found.scales] == sorted(SUMS)
+    assert found.level() == (0.01, 1.0)
+    assert found.scales[3].share == pytest.approx(10 * 0.1 / (0.3 + 10 * 0.1))
+    assert scale_verdict(found) == (
+        "No AP is clearly below that at b = 1 from b = 0.01 to 1 (0.01 being the last that was "
+        "tried); b x loc is more than half of the sum at the end of training from b = 10 on."
+    )
+
+
+def test_few_weightings_make_no_report(tmp_path: Path) -> None:
+    few = [score for score in _scores() if "100" not in score.method]
+    assert not write_weights(few, "config.py", "command", tmp_path)
+    older = [replace(score, details={}) for score in _scores()]  # of before AP75 was kept
+    assert not write_weights(older, "config.py", "command", tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_report_is_the_same_bytes_twice(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        assert write_weights(_scores(), "config.py", "python tools/compare.py", tmp_path / name)
+    for file in ("weights.md", "weights.json", "front.png", "scale.png"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+    text = (tmp_path / "one" / "weights.md").read_text()
+    assert (
+        "| FAMO | 2 | 0.665 | 0.585 | beyond |" in text
+        and "| Min | 2 | 0.000 | - | inside |" in text
+    )
+    assert "| 100 | 2 | 0.053 | 0.971 |" in text
+    assert len(json.loads((tmp_path / "one" / "weights.json").read_text())["places"]) == 9
