@@ -360,6 +360,42 @@ def test_with_a_loss_that_is_added_plainly(private: str) -> None:
     torch.testing.assert_close(*grads)
 
 
+@pytest.mark.parametrize("private", ["plain", "weighted"])
+@pytest.mark.parametrize("on", ["features", "towered", "other"])
+def test_a_hook_that_scales_where_a_plainly_added_loss_comes_by(private: str, on: str) -> None:
+    """With the terms' own gradients unweighted there is no one gradient to be scaled there."""
+    grads = []
+    for plain in (True, False):
+        torch.manual_seed(0)
+        base, tower, own = nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 1)
+        features = torch.tanh(base(torch.randn(5, 3)))
+        towered = torch.tanh(tower(features))
+        terms = [features.square().mean(), own(towered).mean()]
+        other = 3 * towered.square().mean()
+        hook = Watched(0.1)
+        {"features": features, "towered": towered, "other": other}[on].register_hook(hook)
+        if plain:
+            (0.5 * terms[0] + 4.0 * terms[1] + other).backward()
+        else:
+            found = reachability_of(terms, [])
+            method = Fixed(0.5, 4.0, private=private)
+            root = gradient_root(torch.zeros(()), terms, found, found.leaves, method, [other])
+            if on == "towered" and private == "plain":
+                message = r"the hook 'Watched' changes .* private='plain' cannot be exact; name "
+                with pytest.raises(LossweaveError, match=message):
+                    (root + other).backward()
+                assert len(hook.seen) == 1
+                own(towered).sum().backward()  # an ordinary one has it as it was
+                assert len(hook.seen) == 2
+                return
+            (root + other).backward()
+        if private == "weighted" or on == "other":
+            grads.append([p.grad for p in base.parameters()])
+        assert len(hook.seen) == 1
+    if grads:
+        torch.testing.assert_close(*grads)
+
+
 def test_a_hook_that_is_put_on_too_late_is_refused() -> None:
     x = torch.ones(2, requires_grad=True)
     y = 3 * x

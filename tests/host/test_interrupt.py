@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from torch import nn
 
+from lossweave.host.hook import HostHook
 from lossweave.host.interrupt import Interrupt
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -61,13 +63,16 @@ def test_nohup_is_respected() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-def _iterate(rank: int, folder: str) -> None:
+def _iterate(rank: int, folder: str, looks: bool) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    interrupt = Interrupt(lambda _: None)
+    interrupt, hook = Interrupt(lambda _: None), HostHook()
+    hook.begin(nn.Linear(1, 1), [])
     with interrupt.taken():
         for iteration in range(100):
             if rank == 1 and iteration == 3:
                 signal.raise_signal(signal.SIGTERM)
+            if looks:  # at the losses, which takes an exchange anyway
+                hook.look({"loss": 1.0}, "loss")
             if interrupt.agreed(iteration):
                 break
             time.sleep(0.001 * rank)
@@ -75,6 +80,7 @@ def _iterate(rank: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
-def test_several_processes_stop_at_the_same_iteration(tmp_path: Path) -> None:
-    mp.spawn(_iterate, (str(tmp_path),), nprocs=2)
-    assert [(tmp_path / f"stopped_{rank}").read_text() for rank in range(2)] == ["9", "9"]
+@pytest.mark.parametrize(("looks", "last"), [(False, "9"), (True, "3")])
+def test_several_processes_stop_at_the_same_iteration(tmp_path: Path, looks, last) -> None:
+    mp.spawn(_iterate, (str(tmp_path), looks), nprocs=2)
+    assert [(tmp_path / f"stopped_{rank}").read_text() for rank in range(2)] == [last, last]

@@ -1,14 +1,20 @@
 """Which part of the graph one term alone reaches, and weighting its gradient where it leaves it."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from torch import Tensor
 
-from lossweave.backward._graph import LEAF, reach
+from lossweave.backward._graph import LEAF, following, reach
 from lossweave.backward._hooks import unwatched
 
-__all__ = ["Apart"]
+__all__ = ["NOT_EXACT", "Apart"]
+
+#: What is said of a hook where a row that has not passed it makes up for the term's weight.
+NOT_EXACT = (
+    "changes the gradient of a tensor that one term shares with a loss that belongs to no term, "
+    "where private='plain' cannot be exact; name that loss in `terms`, or use private='weighted'"
+)
 
 
 class Apart:
@@ -54,6 +60,13 @@ class Apart:
     def has(self, leaf: Tensor) -> bool:
         """Whether a leaf is in such a part."""
         return id(leaf) in self._leaves
+
+    def meets_others(self, node: Any, leaves: Collection[int]) -> bool:
+        """Whether a node that one term and what is no term go through leads to any of these
+        leaves, by their ``id``."""
+        if node in self._alone:
+            return False
+        return any(id(leaf) in leaves for leaf in reach(following(node, 0)).leaves)
 
     def weigh(self, term: int, weight: float) -> None:
         """In the next backward, weight a term's gradient where it leaves what is its own."""

@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from lossweave.errors import LossweaveError
+
 __all__ = ["Aside", "unwatched"]
 
 _Dict = OrderedDict[int, Callable[..., Any]]
@@ -123,6 +125,7 @@ class Aside:
         self._leaves = leaves
         self._nodes = set(nodes)
         self._called: dict[int, set[int]] = {}
+        self._places: dict[int, set[Any]] = {}
         self._all = False
         _REGISTER.update()
         self._before = set(_REGISTER.known)
@@ -151,8 +154,28 @@ class Aside:
     @contextmanager
     def taken(self, term: int) -> Iterator[None]:
         """No hook is called meanwhile; those that would have been are noted for this term."""
-        with self._replaced(lambda key: self._called.setdefault(key, set()).add(term)):
+
+        def note(key: int) -> None:
+            self._called.setdefault(key, set()).add(term)
+            self._places.setdefault(key, set()).add(torch._C._current_autograd_node())
+
+        with self._replaced(note):
             yield
+
+    def must_not_change(self, term: int, at: Callable[[Any], bool], message: str) -> None:
+        """Hooks that this term's passes alone would have called, at some nodes, end the backward
+        to come if they change its gradient.
+
+        Args:
+            term: the term.
+            at: whether a node is one of them.
+            message: what is wrong with a change.
+        """
+        for _, hooks in _REGISTER.alive():
+            key = id(hooks)
+            if self._called.get(key) == {term} and any(map(at, self._places[key])):
+                for number, hook in list(hooks.items()):
+                    hooks[number] = _Unchanging(hook, hooks, number, message)
 
     @contextmanager
     def ends_taken(self) -> Iterator[None]:
@@ -226,6 +249,27 @@ class _InPlace:
         if self.note is not None:
             self.note(self.key)
         return None
+
+
+class _Unchanging:
+    """Stands in the place of a hook for one call, which must leave the gradient as it is."""
+
+    def __init__(
+        self, hook: Callable[..., Any], hooks: _Dict, number: int, message: str
+    ) -> None:
+        self.hook, self.hooks, self.number, self.message = hook, hooks, number, message
+
+    def __call__(self, given: Any, *others: Any) -> Any:
+        if self.number in self.hooks:
+            self.hooks[self.number] = self.hook
+        made = self.hook(given, *others)
+        if made is not None and made is not given:
+            before, after = (x if isinstance(x, tuple) else (x,) for x in (given, made))
+            for old, new in zip(before, after, strict=True):
+                if old is not new and (old is None or new is None or not torch.equal(old, new)):
+                    name = getattr(self.hook, "__qualname__", type(self.hook).__qualname__)
+                    raise LossweaveError(f"the hook {name!r} {self.message}")
+        return made
 
 
 def _machinery(hook: Any) -> bool:

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from lossweave.backward._apart import Apart
+from lossweave.backward._apart import NOT_EXACT, Apart
 from lossweave.backward._hooks import Aside
 from lossweave.backward._passes import Pass, explained, run_pass
 from lossweave.backward._reach import Reachability
@@ -199,9 +200,14 @@ class Job:
                 apart.weigh(k, weight)
                 weight = 1.0
             down.append((weight * scale).to(root.dtype))
+        met_by: dict[int, set[int]] = {}
         for i, k, row in private:
             if not apart.has(self.places[i]):  # where others reach it, the term came weighted
                 self.results[i] = (1 - weights[k]) * row
+                if weights[k] != 1.0:
+                    met_by.setdefault(k, set()).add(id(self.places[i]))
+        for k, leaves in met_by.items():
+            self.aside.must_not_change(k, partial(apart.meets_others, leaves=leaves), NOT_EXACT)
         self.roots = []
         return [*down, *self.results]
 

@@ -21,6 +21,7 @@ from lossweave.combination.nonfinite import ADVICE, described
 from lossweave.combination.penalty import ParameterPenalty, penalized, read_penalties
 from lossweave.combination.step import StepResult
 from lossweave.errors import LossweaveError, NonFiniteLossError
+from lossweave.host.interrupt import asked_here, tell
 from lossweave.progress import Progress
 from lossweave.utils import distributed
 
@@ -162,10 +163,17 @@ def put_losses(combination: LossCombination, iteration: int) -> None:
     if not entries or (plain and comm.get_world_size() == 1):
         return
     values = torch.stack(list(entries.values()))
-    if plain and distributed.sum_((~values.isfinite()).any().float()).item() == 0:
-        return
+    if plain:
+        bad_here = (~values.isfinite()).any().float()
+        flags = torch.stack([bad_here, torch.full_like(bad_here, asked_here())])
+        bad_anywhere, asked = distributed.sum_(flags).tolist()
+        tell(bool(asked))
+        if not bad_anywhere:
+            return
     found = dict(zip(entries, values.tolist(), strict=True))
-    ranks = comm.all_gather(found)
+    ranks, asked_on = zip(*comm.all_gather((found, asked_here())), strict=True)
+    if len(ranks) > 1:
+        tell(any(asked_on))
     bad = {name: value for rank in ranks for name, value in rank.items()
            if not math.isfinite(value)}  # fmt: skip
     if bad:

@@ -20,8 +20,9 @@ class SaveOnInterruptHook(HookBase):
     """On SIGINT, SIGTERM or SIGHUP, finish the iteration, write a checkpoint, and only then stop.
 
     In an evaluation nothing has to be finished: what was trained is saved at once. A second
-    Ctrl-C stops without saving. Several processes agree on the iteration, which may be up to ten
-    iterations later. It goes last, after everything that belongs to the iteration.
+    Ctrl-C stops without saving. Several processes agree on the iteration: this one or the next
+    where a combiner exchanges its losses anyway, else up to ten later. It goes last,
+    after everything that belongs to the iteration.
 
     Args:
         checkpointer: the trainer's.

@@ -17,6 +17,7 @@ from lossweave.combination.first_call import own_words
 from lossweave.combination.nonfinite import ADVICE, described
 from lossweave.errors import LossweaveError, NonFiniteLossError
 from lossweave.host import optimizer_step
+from lossweave.host.interrupt import asked_here, tell
 from lossweave.host.optimizer_step import torch_optimizers
 from lossweave.progress import Progress
 from lossweave.utils import distributed
@@ -270,8 +271,9 @@ class HostHook:
         own = self._own_words()
         if not everywhere and distributed.world_size() > 1:
             device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
-            flags = torch.tensor([float(bool(bad)), float(bool(own))], device=device)
+            flags = torch.tensor([bool(bad), bool(own), asked_here()], device=device).float()
             anywhere = distributed.sum_(flags).tolist()
+            tell(bool(anywhere[2]))
             if anywhere[1]:
                 own = next(filter(None, distributed.gather_objects(own)))
             if anywhere[0]:

@@ -10,14 +10,27 @@ import torch.distributed as dist
 
 from lossweave.utils.distributed import world_size
 
-__all__ = ["Interrupt"]
+__all__ = ["Interrupt", "asked_here", "tell"]
 
 #: Ctrl-C, what schedulers send before they kill, and what a terminal that closes sends.
 _SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
-#: Iterations between two questions to the other processes.
+#: Iterations between two questions to the other processes, where no other exchange carries them.
 _ASK_EVERY = 10
+#: Those that have the signals, the outermost first.
+_taken: list["Interrupt"] = []
+
+
+def asked_here() -> bool:
+    """Whether this process has been asked to stop; for an exchange that takes place anyway."""
+    return any(interrupt.asked for interrupt in _taken)
+
+
+def tell(asked: bool) -> None:
+    """What such an exchange, of all processes in one iteration, has found of :func:`asked_here`."""
+    for interrupt in _taken:
+        interrupt.told = asked
 
 
 class Interrupt:
@@ -45,6 +58,8 @@ class Interrupt:
         self._group: Any = None
         #: Whether somebody has asked to stop.
         self.asked = False
+        #: Whether any process was, as far as another exchange told in this iteration.
+        self.told: bool | None = None
 
     def take(self) -> None:
         """Take the signals over, in the main thread; elsewhere signals are someone else's.
@@ -53,6 +68,8 @@ class Interrupt:
         """
         if world_size() > 1 and self._group is None:
             self._group = dist.new_group(backend="gloo")
+        if self not in _taken:
+            _taken.append(self)
         for number in _SIGNALS:
             # nohup: a closed terminal is no request
             ignored = signal.getsignal(number) is signal.SIG_IGN and number != signal.SIGINT
@@ -64,6 +81,8 @@ class Interrupt:
 
     def give_back(self) -> None:
         """Let the signals do again what they did before."""
+        if self in _taken:
+            _taken.remove(self)
         while self._previous:
             number, handler = self._previous.popitem()
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
@@ -102,13 +121,17 @@ class Interrupt:
     def agreed(self, iteration: int) -> bool:
         """Whether to stop after an iteration: asked here, or with several processes anywhere.
 
-        These ask each other at some iterations only, on the CPU, so that all stop at the same.
+        Where an exchange in this iteration has told it (:func:`tell`), that is the answer; else
+        these ask each other at some iterations only, on the CPU, so that all stop at the same.
 
         Args:
             iteration: its number, from 0, the same in all processes.
         """
         if self._group is None:
             return self.asked
+        told, self.told = self.told, None
+        if told is not None:
+            return told
         if (iteration + 1) % _ASK_EVERY:
             return False
         asked = torch.tensor([int(self.asked)])

@@ -22,8 +22,9 @@ class SaveOnInterruptHook(Hook):
     """On SIGINT, SIGTERM or SIGHUP, finish the iteration, write a checkpoint, and only then stop.
 
     In an evaluation nothing has to be finished: what was trained is saved at once. A second
-    Ctrl-C stops without saving. Several processes agree on the iteration, which may be up to ten
-    iterations later. ``tools/train.py`` adds the hook.
+    Ctrl-C stops without saving. Several processes agree on the iteration: this one or the next
+    where a combiner exchanges its losses anyway, else up to ten later.
+    ``tools/train.py`` adds the hook.
     """
 
     priority = "LOWEST"  # after everything that belongs to the iteration
