@@ -18,7 +18,7 @@ CLASSIC_PYTHON ?= $(shell for p in python3.11 python3.10 python3; do \
 	$$p -c 'import sys, venv; sys.exit(not (3, 10) <= sys.version_info < (3, 12))' 2>/dev/null \
 	&& echo $$p && break; done)
 
-.PHONY: help env demo compare alternating turns short-runs results simulate test lint docs zoo bench kills fuzz clean
+.PHONY: help env demo compare alternating turns short-runs results simulate tune test lint docs zoo bench kills fuzz clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -91,6 +91,10 @@ turns: env  ## terms taking turns beside the half-weighted sum and single tasks 
 
 short-runs: env  ## every combiner of gradients for 100 iterations on three detectors (20 minutes)
 	$(PY) tools/short_runs.py
+
+tune: env  ## weights and a learning rate for the demo's small RetinaNet, confirmed (30 minutes)
+	$(PY) tools/make_demo_data.py --root data/lossweave_screen --size 96
+	$(PY) tools/tune.py lossweave::mmdet/demo/retinanet_screen.py --budget 8
 
 simulate: env  ## two losses that share parameters, every combiner on them; pictures and a page
 	$(PY) tools/simulate.py

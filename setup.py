@@ -47,6 +47,8 @@ SOLVERS = ["torchjd[quadprog-projector,cagrad,nash-mtl,fairgrad]==0.18.*"]
 # TorchJD declares torch >= 2.3 and computes on 2.1: there, these and
 # pip install --no-deps "torchjd==0.18.*".
 SOLVERS_CLASSIC = ["quadprog>=0.1.9,!=0.1.10", "qpsolvers", "cvxpy>=1.3", "ecos>=2.0.14", "scipy"]
+# 5: samplers are asked and told by its signatures; greenlet lets its Gaussian process be quick.
+TUNE = ["optuna==5.*", "greenlet", "scipy"]
 DEMO = [
     "scikit-learn",
     "statsmodels>=0.14",  # the comparison's statistics
@@ -126,6 +128,7 @@ setup(
         "torchjd": SOLVERS,
         "solvers-classic": SOLVERS_CLASSIC,
         "demo": DEMO,
+        "tune": TUNE,
         "docs": DOCS,
         "test": TEST,
         "test-classic": [*SOLVERS_CLASSIC, *RUN_TESTS],

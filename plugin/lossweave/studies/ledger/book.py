@@ -89,10 +89,14 @@ class Book:
         """
         if (known := self.found(wanted)) is not None:
             return known
-        self.reading = read(*self.paths)  # another process may have been faster
-        if (known := self.found(wanted)) is not None:
+        if (known := self.reread().found(wanted)) is not None:  # another process may be faster
             return known
         return self.add(train(wanted))
+
+    def reread(self) -> Book:
+        """The book as it is now: other processes may have added to it."""
+        self.reading = read(*self.paths)
+        return self
 
     def add(self, result: Result) -> Result:
         """Add a result to the first ledger; the result."""

@@ -15,6 +15,7 @@ from lossweave.studies.ledger.ledger import read
 from lossweave.studies.ledger.result import Result
 from lossweave.studies.precision_recall import results as precision_recall
 from lossweave.studies.short_runs import results as short_runs
+from lossweave.studies.tune import results as tune
 from lossweave.studies.turns import results as turns
 
 __all__ = ["REPORTS", "Report", "remake", "remake_all"]
@@ -44,6 +45,7 @@ REPORTS = {
     diagnose.STUDY: Report(diagnose.report),
     precision_recall.STUDY: Report(precision_recall.report, precision_recall.alike),
     short_runs.STUDY: Report(short_runs.report, short_runs.alike),
+    tune.STUDY: Report(tune.report, tune.alike),
     turns.STUDY: Report(turns.report),
 }
 
