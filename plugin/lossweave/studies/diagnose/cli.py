@@ -13,7 +13,8 @@ _DESCRIPTION = """\
 Train a detector as the plain sum does, bit for bit, and look at it on the way: do its losses
 differ in scale, do they conflict and where, what is noise, what does the optimizer make of them?
 The report says in words whether weights or another combiner are likely to matter, and which
-static weights would balance the gradients."""
+static weights would balance the gradients. After the last iteration a few more batches go through
+without a step, to tell signal from noise. Ctrl-C writes the report of what was seen so far."""
 
 _EXAMPLES = """\
 what is written, in work_dirs/diagnose_<config>:

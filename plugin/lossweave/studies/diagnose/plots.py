@@ -84,8 +84,9 @@ def _log_ticks(axis: Any) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     low, high = sorted(axis.get_view_interval())
-    decades = low > 0 and high / low > 300
-    axis.set_major_locator(LogLocator(subs=(1.0,) if decades else (1.0, 2.0, 5.0)))
+    range_ = high / low if low > 0 else 1.0
+    few = (1.0,) if range_ > 300 else (1.0, 2.0, 5.0)
+    axis.set_major_locator(LogLocator(subs=few if range_ > 10 else (1.0, 2.0, 3.0, 4.0, 6.0)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 

@@ -163,7 +163,7 @@ the model, lengths and mean cosines:
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
+    return "-" if value is None else f"{round(value, 2) + 0.0:.2f}"  # no -0.00
 
 
 def _origin(record: Record, facts: Mapping[str, Any]) -> str:

@@ -96,9 +96,9 @@ class Session:
         """
         if self.iterations < self.total:
             return
-        if self._still <= 0:
-            raise Enough
         assert self._watch is not None
+        if self._still <= 0 or not self._watch.looks:
+            raise Enough
         if not self._watch.at_rest:
             self._watch.stand_still()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import ceil, isfinite
 
 from lossweave.studies.diagnose.findings import OTHERS, Pair, Stage, Term, find, static_weights
 from lossweave.studies.diagnose.record import Record
@@ -168,17 +168,21 @@ def _worst(pair: Pair) -> str:
         return ""
     part = min(pair.parts, key=lambda name: pair.parts[name])
     value = pair.parts[part]
-    return f"; most at {part} ({value:.2f})" if value < 0 else f"; nowhere, least at {part}"
+    return f"; lowest at {part} ({value:.2f})"
 
 
 def _noise(stage: Stage) -> Verdict:
     noisy = [term for term in _named(stage) if term.told is False]
-    parts = ", ".join(
-        f"{term.name} {term.signal:.1%}"
-        + (f" ({term.enough:.3g} batches as one would have as much signal as noise)"
-           if term.told else "")
-        for term in _named(stage)
-    )  # fmt: skip
+    parts = ", ".join(f"{term.name} {term.signal:.1%}" for term in _named(stage))
+    needing = [
+        f"{ceil(term.enough)} for {term.name}" for term in _named(stage)
+        if term.told and term.enough > 1
+    ]  # fmt: skip
+    more = (
+        f" Batches in one until there is as much signal as noise: {', '.join(needing)}."
+        if needing
+        else ""
+    )
     if not noisy and any(term.told is None for term in _named(stage)):
         return Verdict(
             "noise", "not measured",
@@ -189,7 +193,7 @@ def _noise(stage: Stage) -> Verdict:
         return Verdict(
             "noise", "signal",
             "The batches tell the terms' directions. Of a batch's gradient, in squared length, the "
-            f"mean gradient is: {parts}.",
+            f"mean gradient is: {parts}.{more}",
         )  # fmt: skip
     names = " and ".join(term.name for term in noisy)
     return Verdict(
@@ -239,14 +243,10 @@ def _mend(stage: Stage, noise: Verdict) -> Verdict:
 def _optimizer(record: Record, stage: Stage) -> Verdict:
     sgd = ", ".join(f"{term.name} {term.sgd:.0%}" for term in stage.terms)
     adam = ", ".join(f"{term.name} {term.adam:.0%}" for term in stage.terms)
-    raised = [term for term in _named(stage) if term.raised >= HELD_OFTEN]
-    rose = (
-        " The steps that were made raised "
-        + " and ".join(f"{term.name} in {term.raised:.0%}" for term in raised)
-        + " of the looks, on the batch that they were made from."
-        if raised
-        else " The steps that were made lowered every term, on the batch that they were made from."
-    )
+    raised = [term for term in _named(stage) if term.raised > 0]
+    which = " and ".join(f"{term.name} in {term.raised:.0%}" for term in raised)
+    rose = f"raised {which} of the looks" if raised else "lowered every term"
+    rose = f" The steps that were made {rose}, on the batch that they were made from."
     if record.adaptive:
         scale = (
             " The losses' overall scale changes nothing (it divides by the gradient's size)"
