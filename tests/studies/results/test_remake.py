@@ -29,7 +29,8 @@ def test_a_report_made_twice_has_the_same_bytes(tmp_path: Path) -> None:
     _fill(tmp_path / "study" / "ledger.jsonl")
     assert remake_all(tmp_path) == []
     first = _files(tmp_path / "study")
-    assert set(first) == {"ledger.jsonl", "comparison.json", "comparison.md", "scores.png"}
+    names = {"ledger.jsonl", "comparison.json", "comparison.md", "scores.png", "differences.png"}
+    assert set(first) == names
     results([str(tmp_path)])
     assert _files(tmp_path / "study") == first
     text = first["comparison.md"].decode()

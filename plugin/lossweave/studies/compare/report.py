@@ -76,10 +76,7 @@ Detector: `{comparison.config}`. Within a seed all methods share initial weights
 the data. The tuned sum is the one with the best mean AP on the validation split; AP, AP50 and the
 differences are those of the test split, in COCO's definition. The differences are paired by seed,
 with Student's 95 % interval, which is wide for {counted(count, "seed")} and not corrected for the
-number of methods; beside it the interval with one spread for all methods, pooled over them
-({found.many.sd:.4f} a difference, {found.many.df} degrees of freedom), and the probability of so
-large a difference without any effect, by that spread and corrected for the number of methods after
-Holm.
+number of methods{_pooled_text(found)}.
 {fairness}{_taken_text(found)}
 
 ![Differences to the tuned sum, with intervals](differences.png)
@@ -143,6 +140,15 @@ def together_text(found: ComparisonFindings) -> str:
     text = f"better than the tuned sum ({found.tuned}): {', '.join(better) or 'none'}"
     text += f"; worse: {', '.join(worse) or 'none'}"
     return f"Of {len(pairs)} methods, corrected for their number, {text}{seen}"
+
+
+def _pooled_text(found: ComparisonFindings) -> str:
+    if not isfinite(found.many.sd):
+        return ""
+    return f"""; 'pooled' is the interval with one spread for all methods, pooled over
+them ({found.many.sd:.4f} a difference, {found.many.df} degrees of freedom), and p the
+probability of so large a difference without any effect, by that spread and corrected for the
+number of methods after Holm (how and why: `docs/results/protocol.md`)"""
 
 
 def _differences(found: ComparisonFindings) -> dict[str, list[float]]:

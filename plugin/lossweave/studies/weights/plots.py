@@ -32,13 +32,11 @@ def plot_front(found: WeightFindings, path: str | Path) -> Path:
     )
     for place in shown:
         color = _WHERE.get(place.where, COLORS[0])
-        bars = dict(
-            xerr=_error(found.sd_found, place.seeds), yerr=_error(found.sd_exact, place.seeds)
-        )
         axes.errorbar(
             place.found,
             place.exact,
-            **bars,
+            xerr=_error(found.sd_found, place.seeds),
+            yerr=_error(found.sd_exact, place.seeds),
             fmt="s" if not place.where else "o",
             color=color,
             ecolor="0.75",
