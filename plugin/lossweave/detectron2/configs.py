@@ -33,6 +33,7 @@ from lossweave.utils.fields import (
     NAME,
     RATE,
     Allowed,
+    above,
     between,
     near_names,
 )
@@ -64,6 +65,8 @@ _YAML = {
     "SOLVER.WEIGHT_DECAY": DECAY,
     "SOLVER.GAMMA": RATE,
     "SOLVER.WARMUP_ITERS": COUNT_OR_NONE,
+    "SOLVER.WARMUP_FACTOR": Annotated[float, between(0, 1)],
+    "SOLVER.CLIP_GRADIENTS.CLIP_VALUE": Annotated[float, above(0)],
     "SOLVER.IMS_PER_BATCH": COUNT,
     "SOLVER.CHECKPOINT_PERIOD": COUNT,
     "TEST.EVAL_PERIOD": COUNT_OR_NONE,

@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
 from mmengine.config import Config
+from mmengine.registry import OPTIMIZERS, init_default_scope
 from mmengine.runner import Runner
 
 from lossweave.errors import LossweaveError, one_line, wrong_input
@@ -22,6 +23,7 @@ from lossweave.utils.fields import (
     Allowed,
     above,
     between,
+    near_names,
 )
 
 __all__ = [
@@ -153,6 +155,19 @@ def check_config(cfg: Config) -> None:
         LossweaveError: naming the field, its value and what is allowed.
     """
     check_declared(cfg, _DECLARED)
+    kind = (cfg.get("optim_wrapper") or {}).get("optimizer", {}).get("type")
+    if isinstance(kind, str) and _optimizer(kind, cfg.get("default_scope")) is None:
+        raise LossweaveError(
+            f"optim_wrapper.optimizer.type={kind!r} is no optimizer; "
+            f"{near_names(kind, OPTIMIZERS.module_dict)}"
+        )
+
+
+def _optimizer(name: str, scope: str | None) -> Any:
+    """What a config's name of an optimizer means, in its scope."""
+    init_default_scope(scope or "mmdet")
+    with OPTIMIZERS.switch_scope_and_registry(None) as registry:
+        return registry.get(name)
 
 
 def with_combiner(
