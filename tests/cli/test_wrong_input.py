@@ -117,7 +117,7 @@ def test_names_of_no_config(name: str, message: str) -> None:
         ("mmdet", {"model.on_nonfinit": "skip"}, "unexpected keyword argument 'on_nonfinit'"),
         ("mmdet", {"optim_wrapper.optimizer.lr": float("inf")}, "lr=inf should be a finite number"),
         ("mmdet", {"optim_wrapper.optimizer.lr": 1e30}, r"lr=1e\+30 should be between 0 and 1000"),
-        ("mmdet", {"optim_wrapper.optimizer.momentum": 1}, "momentum=1 should be 0 or more, and bel"),
+        ("mmdet", {"optim_wrapper.optimizer.momentum": 1}, "momentum=1 should be 0 or more"),
         ("mmdet", {"optim_wrapper.optimizer.type": "SDG"}, "'SDG' is no optimizer; did you m"),
         ("mmdet", {"train_cfg.max_iters": 10**30}, "max_iters=1000.* should be between 1 and 10"),
         ("yaml", {"SOLVER.BASE_LR": 1e30}, r"BASE_LR=1e\+30 should be between 0 and 1000"),
