@@ -60,3 +60,4 @@ def test_a_lazy_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, record = _watched(asked)
     assert record.iterations == 2 and record.adaptive and record.optimizer == "AdamW"
     assert not (tmp_path / "watched/model_final.pth").exists()
+    assert "cos_cls_loc" in (tmp_path / "watched/metrics.json").read_text()

@@ -7,6 +7,7 @@ import pytest
 import torch
 from helpers.mmdet_support import assert_same, stock_state
 from helpers.mmdet_toy import toy_config
+from mmengine.logging import MessageHub
 from mmengine.runner import Runner
 
 from lossweave.errors import LossweaveError
@@ -64,6 +65,8 @@ def test_the_norm_is_that_of_the_frameworks_own_gradient(data: Path, tmp_path: P
     cfg = toy_config("retinanet", data, tmp_path / "watched", seeded=False)
     asked = Asked(_file(cfg, tmp_path), iterations=2, interval=1, work_dir=str(tmp_path / "w"))
     _, record = _watched(asked)
+    logged = MessageHub.get_current_instance().log_scalars
+    assert {"train/grad_norm_cls", "train/cos_cls_loc", "train/share_adam_loc"} <= set(logged)
     cfg = toy_config("retinanet", data, tmp_path / "stock", seeded=False, iterations=2)
     stock = Runner.from_cfg(cfg)
     stock.train()

@@ -68,8 +68,8 @@ def verdicts_of(record: Record, stage: Stage) -> list[Verdict]:
             Verdict(
                 "matters",
                 "too few looks",
-                f"{stage.looks} looks are too few to say anything; take {FEW} or more "
-                "(--iterations, --interval).",
+                f"Too few looks ({stage.looks}) to say anything; take {FEW} or more (--iterations, "
+                "--interval).",
             )
         ]
     scale, conflict, noise = _scale(stage), _conflict(stage), _noise(stage)
