@@ -1,6 +1,7 @@
 """Rows of gradients for the tests of combiners that weigh them."""
 
 import importlib.util
+import re
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from helpers.gather import gathered
 from lossweave.combiners import GradientCombiner, build_combiner
 from lossweave.errors import LossweaveError
 from lossweave.progress import Progress
+from lossweave.utils.torch_compat import torchjd_line
 
 #: Two rows in conflict; the combinations that TorchJD's documentation gives for them are oracles.
 JACOBIAN = torch.tensor([[-4.0, 1, 1], [6, 1, 1]], dtype=torch.float64)
@@ -79,8 +81,8 @@ def missing_solver_is_said(
     monkeypatch.setattr(
         "importlib.util.find_spec", lambda n, *a: None if n == package else there(n, *a)
     )
-    line = rf"'torchjd\[{extra}\]=" if extra else "'torchjd="
-    with pytest.raises(LossweaveError, match=rf"{package}; type: pip install {line}"):
+    line = re.escape(torchjd_line(f"[{extra}]" if extra else ""))
+    with pytest.raises(LossweaveError, match=rf"{package}; type: {line}"):
         build_combiner(name)
 
 

@@ -141,6 +141,20 @@ def test_a_resumed_run_ends_bit_identical() -> None:
         assert torch.equal(value, resumed.state_dict()[name]), name
 
 
+def test_an_update_without_any_gradient_is_not_remembered() -> None:
+    combination, w = _smoothing()
+    _gradient(combination, w, 0)
+    combination.end_iteration()
+    before = {name: value.clone() for name, value in combination.state_dict().items()}
+    combination.set_progress(Progress(1))
+    w.grad = None
+    combination({"loss_cls": (0 * w).sum() + 1, "loss_bbox": (0 * w).sum() + 2}).backward()
+    combination.end_iteration()
+    assert w.grad is not None and not w.grad.any()
+    for name, value in combination.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
 def test_an_update_that_is_not_finite_is_not_remembered() -> None:
     combination, w = _smoothing()
     _gradient(combination, w, 0)

@@ -129,9 +129,11 @@ class DBMTL(GradientCombiner):
 
     # ------------------------------------------------------------------- where rows are smoothed
 
-    def remember(self, shown: Shown) -> list[dict[int, Tensor]]:
+    def remember(self, shown: Shown) -> list[dict[int, Tensor]] | None:
         losses = self._losses()
         there = (shown.squares > ZERO_SQUARE * shown.squares.max()) & _has_logarithm(losses)
+        if not there.any():  # nothing is learned from it
+            return None
         steps = self.steps.cpu() + there
         shares = (self.beta / steps.clamp(min=1) ** self.beta_sigma).tolist()
         sizes, terms = (losses + self.eps).tolist(), there.nonzero().flatten().tolist()
