@@ -110,6 +110,7 @@ fuzz: env  ## 800 mutations of configs and command lines: each trains, or ends i
 
 bench: env  ## the cost of every combiner beside the stock training step
 	$(PY) tools/benchmark.py
+	$(PY) tools/benchmark.py --many-terms
 
 kills: env  ## trainings killed in every named moment and gone on with, both frameworks (10 minutes)
 	PYTHONPATH=tests $(PY) -m helpers.kills

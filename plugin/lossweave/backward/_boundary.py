@@ -186,11 +186,12 @@ class Boundary:
         self._above = set()
 
     def _watched(self, model: nn.Module) -> dict[str, nn.Module]:
+        if self.where == "representation" and self.found is not None:
+            # To walk over all modules takes as long as the passes of several terms.
+            return {name: model.get_submodule(name) for name in self.found}
         modules = {name: module for name, module in model.named_modules() if name}
         if self.where == "representation":
-            if self.found is None:
-                return modules
-            return {name: modules[name] for name in self.found}
+            return modules
         chosen: dict[str, nn.Module] = {}
         for pattern in self.where:
             matching = {n: m for n, m in modules.items() if fnmatchcase(n, pattern)}

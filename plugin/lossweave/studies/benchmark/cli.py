@@ -1,14 +1,17 @@
 """The command line of ``tools/benchmark.py``."""
 
 import argparse
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Annotated, Any
 
 import torch
 
 from lossweave.studies.benchmark.boundaries import run_boundaries
 from lossweave.studies.benchmark.detectors import DETECTORS
 from lossweave.studies.benchmark.findings import Benchmark
+from lossweave.studies.benchmark.many_terms import run_many_terms
+from lossweave.studies.benchmark.many_terms_findings import ManyTerms
 from lossweave.studies.benchmark.study import run_benchmark, value_combiners
 from lossweave.studies.options import command_line, tool_parser
 from lossweave.utils.arguments import device, folder, typed
@@ -34,7 +37,11 @@ examples:
   python tools/benchmark.py --detectors retinanet --combiners FAMO DWA --rounds 5
       a quick look
   python tools/benchmark.py --boundaries PCGrad
-      what combining gradients costs at each boundary, beside the K-pass limit"""
+      what combining gradients costs at each boundary, beside the K-pass limit
+  python tools/benchmark.py --many-terms
+      the same over 2, 4, 8 and 16 terms, and over 1, 2 and 4 processes; about 10 minutes
+  python tools/benchmark.py --many-terms 2 8 --rounds 3
+      a quick look at two numbers of terms, in one process"""
 
 
 def benchmark(arguments: Sequence[str] | None = None) -> None:
@@ -46,7 +53,10 @@ def benchmark(arguments: Sequence[str] | None = None) -> None:
     parser = _parser()
     args = vars(parser.parse_args(arguments))
     command = command_line("benchmark", arguments)
-    boundaries = args.pop("boundaries")
+    boundaries, many_terms = args.pop("boundaries"), args.pop("many_terms")
+    if many_terms is not None:
+        run_many_terms(_many_terms(many_terms, args, command))
+        return
     if boundaries:
         if args["threads"]:
             torch.set_num_threads(args["threads"])
@@ -64,6 +74,19 @@ def benchmark(arguments: Sequence[str] | None = None) -> None:
     args["detectors"] = tuple(args["detectors"])
     args["combiners"] = tuple(args["combiners"]) if args["combiners"] else None
     run_benchmark(Benchmark(command=command, **args))
+
+
+def _many_terms(counts: Sequence[int], args: Mapping[str, Any], command: str) -> ManyTerms:
+    standard = ManyTerms()
+    return replace(
+        standard,
+        counts=tuple(counts) or standard.counts,
+        processes=() if counts else standard.processes,
+        rounds=args["rounds"],
+        batch_size=args["batch_size"],
+        work_dir=args["work_dir"] or standard.work_dir,
+        command=command,
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -110,14 +133,28 @@ def _parser() -> argparse.ArgumentParser:
         type=device,
         help="cpu or cuda (cuda if there is one); on cuda, detectors of full size",
     )
+    _add_instead(parser, standard)
+    return parser
+
+
+def _add_instead(parser: argparse.ArgumentParser, standard: Benchmark) -> None:
+    """What else is measured, and where everything goes."""
     parser.add_argument(
         "--boundaries",
         metavar="NAME",
         help="measure this combiner of gradients at every boundary instead (PCGrad is cheap)",
     )
     parser.add_argument(
+        "--many-terms",
+        nargs="*",
+        type=typed(Annotated[int, between(2, 1000)]),
+        metavar="K",
+        help="measure boundaries over these numbers of terms instead (2 4 8 16, and 1, 2 and 4 "
+        "processes)",
+    )
+    parser.add_argument(
         "--work-dir",
         type=folder,
-        help=f"({standard.work_dir}; with --boundaries work_dirs/boundaries)",
+        help=f"({standard.work_dir}; with --boundaries work_dirs/boundaries, with --many-terms "
+        "work_dirs/many_terms)",
     )
-    return parser
