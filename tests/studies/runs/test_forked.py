@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -68,3 +70,48 @@ def test_wrong_input_is_one_line_in_the_log(tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
     assert run_forked(TRAIN, ["nowhere.py"], log, ENVIRONMENT, 1) == EXIT_WRONG_INPUT
     assert log.read_text().splitlines()[-1].startswith("error: ")
+
+
+_TOOL = """
+import signal, sys, time
+from pathlib import Path
+
+def end(*_):
+    Path(sys.argv[1]).write_text("kept")
+    sys.exit(143)
+
+signal.signal(signal.SIGTERM, end)
+print("begun", flush=True)
+time.sleep(120)
+"""
+_STUDY = """
+from pathlib import Path
+import sys
+from lossweave.studies.runs.forked import run_forked
+
+if __name__ == "__main__":
+    run_forked(Path(sys.argv[1]), [sys.argv[2]], Path(sys.argv[3]), {}, 1)
+"""
+
+
+def _until(found, seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not found():
+        time.sleep(0.1)
+    return bool(found())
+
+
+def test_a_killed_studys_training_keeps_what_it_has_and_ends(tmp_path: Path) -> None:
+    tool, study = tmp_path / "tool.py", tmp_path / "study.py"
+    tool.write_text(_TOOL)
+    study.write_text(_STUDY)
+    kept, log = tmp_path / "kept", tmp_path / "log.txt"
+    parent = subprocess.Popen([sys.executable, str(study), str(tool), str(kept), str(log)])
+    try:
+        assert _until(lambda: log.is_file() and "begun" in log.read_text(), 120)
+        assert not kept.exists()
+        parent.send_signal(signal.SIGKILL)
+        parent.wait()
+        assert _until(kept.is_file, 60)
+    finally:
+        parent.kill()

@@ -2,18 +2,21 @@
 
 Torch, MMEngine and MMDetection take seconds of a core to import, which a training of half a
 minute and its test would each pay for. The child is what ``python tools/NAME.py`` would be: the
-same script, arguments, environment and threads, and so the same numbers bit for bit.
+same script, arguments, environment and threads, and so the same numbers bit for bit. It ends
+with the study that started it, however that ends, and keeps what it has.
 """
 
 from __future__ import annotations
 
 import os
 import runpy
+import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from multiprocessing import forkserver, get_context
+from multiprocessing import forkserver, get_context, parent_process
 from pathlib import Path
+from threading import Thread
 
 __all__ = ["run_forked"]
 
@@ -77,6 +80,15 @@ def _run(tool: str, words: list[str], log: str, environment: dict[str, str], thr
     os.environ.clear()
     os.environ.update(environment)
     torch.set_num_threads(threads)
+    Thread(target=_end_with_parent, daemon=True).start()
     sys.argv = [tool, *words]
     sys.path.insert(0, str(Path(tool).parent))
     runpy.run_path(tool, run_name="__main__")
+
+
+def _end_with_parent() -> None:
+    """A study that was killed cannot stop its trainings: nobody would wait for them."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
