@@ -9,7 +9,7 @@ from helpers.ledger_results import OTHER_CODE, OTHER_MACHINE, result
 from lossweave.errors import LossweaveError
 from lossweave.studies.ledger.ledger import append, read
 from lossweave.studies.results.cli import results
-from lossweave.studies.results.remake import remake, remake_all
+from lossweave.studies.results.remake import remake, remake_all, write_together
 
 _AP = {"Sum": 0.50, "Sum weights=[1,2]": 0.48, "DWA": 0.53}
 _NOISE = (0.0, 0.02, -0.01)
@@ -134,3 +134,30 @@ def test_no_ledger(tmp_path: Path) -> None:
         results([str(tmp_path)])
     with pytest.raises(LossweaveError, match="belong together"):
         results(["--ledger", "a.jsonl"])
+
+
+def test_what_the_docs_comparisons_say_together_is_made_byte_for_byte(tmp_path: Path) -> None:
+    docs = Path(__file__).parents[3] / "docs" / "results"
+    write_together(sorted(docs.rglob("ledger.jsonl")), tmp_path)
+    made = {path.name for path in tmp_path.glob("*.md")}
+    assert "questions.md" in made
+    for name in made:
+        assert (tmp_path / name).read_bytes() == (docs / name).read_bytes(), name
+
+
+def test_comparisons_of_two_detectors_are_put_together(tmp_path: Path) -> None:
+    methods = ("Sum", "Sum weights=[1,2]", "DWA", "FAMO")
+    for tier, change in (("small", {}), ("large", dict(config="b.py", config_hash="f" * 16))):
+        rows = [
+            result(m, s, 0.5 - 0.02 * i + 0.001 * s * i, **change)
+            for i, m in enumerate(methods)
+            for s in (0, 1)
+        ]
+        append(tmp_path / tier / "ledger.jsonl", *rows)
+    remake_all(tmp_path)
+    text = (tmp_path / "questions.md").read_text()
+    assert "Of 3 methods, corrected for their number, better than the tuned sum (Sum): none" in text
+    assert "| 8 trainings, 0.3 hours | `python tools/compare.py --methods Sum DWA` |" in text
+    assert "The ranks of large predict those of small (tau +1.00)." in text
+    assert "| large, small | 4 | +1.00 |" in (tmp_path / "tiers.md").read_text()
+    assert (tmp_path / "tiers.png").stat().st_size > 5000

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lossweave.studies.compare.findings import Comparison, find
+from lossweave.studies.compare.findings import Comparison, ComparisonFindings, find
 from lossweave.studies.compare.rates import best_rates
 from lossweave.studies.compare.report import write_comparison
 from lossweave.studies.ledger.facts import facts_of
@@ -12,7 +12,7 @@ from lossweave.studies.runs.method import Method
 from lossweave.studies.runs.results import score_of
 from lossweave.studies.weights.report import write_weights
 
-__all__ = ["STUDY", "comparison_of", "report_comparison"]
+__all__ = ["STUDY", "comparison_of", "findings_of", "report_comparison"]
 
 #: The study's name in a ledger.
 STUDY = "compare"
@@ -39,6 +39,16 @@ def comparison_of(results: Sequence[Result], work_dir: str) -> Comparison:
     )
 
 
+def findings_of(
+    comparison: Comparison, results: Sequence[Result], chosen: Mapping[str, float] | None = None
+) -> ComparisonFindings:
+    """What results say; arguments as :func:`report_comparison`."""
+    scores = [score_of(result) for result in results]
+    if chosen is None:  # by the first seed, whose trainings are the sweep
+        chosen = best_rates([score for score in scores if score.seed == comparison.seeds[0]])
+    return find(comparison.methods, scores, chosen)
+
+
 def report_comparison(
     comparison: Comparison, results: Sequence[Result], chosen: Mapping[str, float] | None = None
 ) -> None:
@@ -49,10 +59,7 @@ def report_comparison(
         results: what came of it.
         chosen: by method, the rate that was chosen for it; None means to choose.
     """
-    scores = [score_of(result) for result in results]
-    if chosen is None:  # by the first seed, whose trainings are the sweep
-        chosen = best_rates([score for score in scores if score.seed == comparison.seeds[0]])
-    found = find(comparison.methods, scores, chosen)
+    found = findings_of(comparison, results, chosen)
     facts: dict[str, Any] = facts_of(
         results,
         config=comparison.config,

@@ -15,7 +15,7 @@ def facts_of(results: Sequence[Result], **settings: Any) -> dict[str, Any]:
         results: those of the report; of several days, commands or machines the last one.
         settings: what else decided them.
     """
-    last = max(results, key=lambda result: result.date)
+    last = sorted(results, key=lambda result: result.date)[-1]  # of one day the last one, too
     return dict(
         command=last.asked,
         **settings,

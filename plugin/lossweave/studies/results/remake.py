@@ -9,6 +9,8 @@ from typing import Any
 from lossweave.errors import LossweaveError
 from lossweave.studies.alternating_vs_joint import results as alternating_vs_joint
 from lossweave.studies.compare import results as compare
+from lossweave.studies.compare.questions import Answers, write_questions
+from lossweave.studies.compare.tiers import Tier, ranks_of, write_tiers
 from lossweave.studies.diagnose import results as diagnose
 from lossweave.studies.ledger.book import LEDGER_FILE
 from lossweave.studies.ledger.ledger import read
@@ -18,7 +20,7 @@ from lossweave.studies.short_runs import results as short_runs
 from lossweave.studies.tune import results as tune
 from lossweave.studies.turns import results as turns
 
-__all__ = ["REPORTS", "Report", "remake", "remake_all"]
+__all__ = ["REPORTS", "Report", "remake", "remake_all", "write_together"]
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def remake(paths: Sequence[str | Path], work_dir: str | Path) -> list[str]:
 
 
 def remake_all(root: str | Path) -> list[str]:
-    """Make every report below a folder anew, each beside its ledger.
+    """Make every report below a folder anew, each beside its ledger, and what they say together.
 
     Args:
         root: its folders with a ``ledger.jsonl`` are the studies.
@@ -96,7 +98,33 @@ def remake_all(root: str | Path) -> list[str]:
     ledgers = sorted(Path(root).rglob(LEDGER_FILE))
     if not ledgers:
         raise LossweaveError(f"there is no {LEDGER_FILE} below {root}")
-    return [remark for ledger in ledgers for remark in remake([ledger], ledger.parent)]
+    remarks = [remark for ledger in ledgers for remark in remake([ledger], ledger.parent)]
+    write_together(ledgers, root)
+    return remarks
+
+
+def write_together(ledgers: Sequence[Path], root: str | Path) -> None:
+    """What the comparisons say together; of those of one config the one with most rates.
+
+    Args:
+        ledgers: of all studies.
+        root: where ``questions.md`` and ``tiers.md`` go.
+    """
+    by_config: dict[str, tuple[int, Tier, Answers]] = {}
+    for ledger in ledgers:
+        results = read(ledger).results
+        if results[0].study == compare.STUDY:
+            comparison = compare.comparison_of(results, str(ledger.parent))
+            found = compare.findings_of(comparison, results)
+            name, rates = ledger.parent.name, len(comparison.rates)
+            if rates > by_config.get(comparison.config, (-1,))[0]:
+                tier = Tier.of(name, comparison.config, found)
+                answers = Answers(name, comparison.command, found, results)
+                by_config[comparison.config] = (rates, tier, answers)
+    tiers = [tier for _, tier, _ in by_config.values()]
+    write_tiers(tiers, root)
+    if by_config:
+        write_questions([a for _, _, a in by_config.values()], ranks_of(tiers), root)
 
 
 def _refuse_several_settings(named: str, results: Sequence[Result], report: Report) -> None:

@@ -165,7 +165,9 @@ def _pooled(groups: Sequence[Sequence[float]]) -> float:
 
 
 def _as_sum(place: Place, sums: Sequence[Place]) -> Place:
-    worse = any(s.found > place.found and s.exact > place.exact for s in sums)
+    mine = (place.found, place.exact)
+    others = [(s.found, s.exact) for s in sums if (s.found, s.exact) != mine]
+    worse = any(found >= mine[0] and exact >= mine[1] for found, exact in others)
     return Place(**{**place.__dict__, "on_front": isfinite(place.exact) and not worse})
 
 

@@ -92,7 +92,7 @@ def plot_scales(found: WeightFindings, path: str | Path) -> Path:
     low, high = found.level()
     upper.axvspan(low, high, color="0.93", zorder=0)
     upper.set(ylabel="test AP", title="The sum cls + b x loc; grey: not clearly below b = 1")
-    upper.set_ylim(bottom=0)
+    upper.set_ylim(0, 1.1 * max(max(scale.scores.values()) for scale in found.scales) or 1)
     lower.plot(ratios, [scale.share for scale in found.scales], "o-", color=COLORS[1])
     lower.axhline(0.5, color="0.6", linewidth=0.8)
     lower.set(ylabel="share of b x loc", xlabel="b", ylim=(-0.03, 1.03), xscale="log")

@@ -47,7 +47,8 @@ def front_verdict(found: WeightFindings) -> str:
     """
     sums = [place for place in found.places if not place.where]
     front = [place for place in sums if place.on_front]
-    said = f"{len(front)} of {len(sums)} weightings are on the front"
+    verb = "is" if len(front) == 1 else "are"
+    said = f"{len(front)} of {len(sums)} weightings {verb} on the front"
     if len(front) > 1:
         found_by, exact_by = (
             max(front, key=lambda p: getattr(p, axis)) for axis in ("found", "exact")
