@@ -41,7 +41,7 @@ def test_weights_stand_still_after_the_last_iteration(make: type) -> None:
 
 
 def test_the_gradient_that_is_left_is_the_terms_own() -> None:
-    """Every fourth look takes each gradient by a pass; the others spare the longest one's."""
+    """Every eighth look takes each gradient by a pass; the others spare the longest one's."""
     torch.manual_seed(1)
     record, _ = watched(_curved, iterations=6, lr=1e-9, clip=0.1)
     assert record is not None

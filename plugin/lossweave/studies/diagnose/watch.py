@@ -30,7 +30,7 @@ __all__ = ["Plan", "Watch"]
 
 #: Of so many looks one takes every term's gradient by a pass of its own, and the features'; in the
 #: others the longest is what the rest leave of the whole.
-_THOROUGH = 4
+_THOROUGH = 8
 
 
 @dataclass(frozen=True)
