@@ -53,6 +53,12 @@ _ZOO = "detectron2://"
 _ZOO_FOLDER = (Path(model_zoo.__file__).parent / "configs").resolve()
 _Node = Annotated[Mapping, Allowed("not empty", bool)]
 _Names = Annotated[list[NAME], Allowed("not empty", bool)]
+
+
+def _rises(values: Sequence[int]) -> bool:
+    return list(values) == sorted(set(values))
+
+
 #: What the values of a config may be, where the framework itself would train on with any.
 _YAML = {
     "LOSSWEAVE.EXTRA": Literal["add", "error"],
@@ -66,6 +72,7 @@ _YAML = {
     "SOLVER.GAMMA": RATE,
     "SOLVER.WARMUP_ITERS": COUNT_OR_NONE,
     "SOLVER.WARMUP_FACTOR": Annotated[float, between(0, 1)],
+    "SOLVER.STEPS": Annotated[list[COUNT_OR_NONE], Allowed("rising", _rises)],
     "SOLVER.CLIP_GRADIENTS.CLIP_VALUE": Annotated[float, above(0)],
     "SOLVER.IMS_PER_BATCH": COUNT,
     "SOLVER.CHECKPOINT_PERIOD": COUNT,
@@ -94,6 +101,8 @@ _LAZY = {
     "optimizer.weight_decay": DECAY,
     "optimizer.momentum": MOMENTUM,
     "dataloader.train": Mapping,
+    "dataloader.test": Mapping | list,
+    "dataloader.evaluator": Mapping | list,
     "dataloader.train.dataset.names": NAME | _Names,
     "dataloader.train.total_batch_size": COUNT,
     "dataloader.train.num_workers": Annotated[int, between(0, 1024)],
@@ -204,6 +213,9 @@ def check_config(cfg: Any) -> None:
         check_declared(cfg, _YAML)
     else:
         check_declared(OmegaConf.to_container(cfg), _LAZY)
+        data = cfg.get("dataloader") or {}
+        if "evaluator" in data and "test" not in data:
+            raise LossweaveError("dataloader.evaluator needs dataloader.test, and there is none")
 
 
 def _load_yaml(path: str, options: Sequence[str]) -> CfgNode:

@@ -11,7 +11,7 @@ from typing import Any
 
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import DefaultTrainer, HookBase, hooks
 from detectron2.evaluation import COCOEvaluator, LVISEvaluator, PascalVOCDetectionEvaluator
 from detectron2.modeling import GeneralizedRCNNWithTTA
@@ -22,6 +22,7 @@ from lossweave.detectron2.hook import CombinerHook
 from lossweave.detectron2.interrupt import SaveOnInterruptHook
 from lossweave.detectron2.run import train_explained
 from lossweave.errors import LossweaveError, wrong_input
+from lossweave.utils.fields import near_names
 
 __all__ = ["Trainer", "evaluator_of", "test_yaml", "train_yaml"]
 
@@ -109,6 +110,19 @@ def evaluator_of(cfg: CfgNode, dataset: str) -> Any:
     raise LossweaveError(f"no evaluator is known for the data set {dataset} of type {kind!r}")
 
 
+def _refuse_unknown_data(cfg: CfgNode) -> None:
+    """What is evaluated on after the training is known before it.
+
+    Raises:
+        LossweaveError: naming the data set.
+    """
+    for name in cfg.DATASETS.TEST:
+        if name not in DatasetCatalog:
+            raise LossweaveError(
+                f"DATASETS.TEST: there is no data set {name!r}; {near_names(name, DatasetCatalog)}"
+            )
+
+
 def train_yaml(
     cfg: CfgNode,
     resume: str | None,
@@ -127,6 +141,7 @@ def train_yaml(
         The trainer, after training.
     """
     with wrong_input():
+        _refuse_unknown_data(cfg)
         trainer = Trainer(cfg)
         trainer.register_hooks([*measuring, *last])
         trainer.start_iter = start_from(trainer.checkpointer, trainer, cfg.MODEL.WEIGHTS, resume)

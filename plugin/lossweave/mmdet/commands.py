@@ -109,8 +109,10 @@ def _start_from(cfg: Config, resume: str | None) -> None:
     """
     if resume is None and cfg.get("resume"):
         resume = cfg.get("load_from") or "auto"
-    if not resume:
+    if resume is None:
         return
+    if not resume:
+        raise LossweaveError("--resume '' is the name of no checkpoint")
     if "runner_type" in cfg:  # stages know where they stand
         cfg.resume, cfg.load_from = True, None if resume == "auto" else resume
         return
@@ -131,7 +133,11 @@ def _start_from(cfg: Config, resume: str | None) -> None:
 def _leads(launcher: str) -> bool:
     """Whether this process is the first, before processes know each other."""
     names = {"pytorch": "RANK", "slurm": "SLURM_PROCID", "mpi": "OMPI_COMM_WORLD_RANK"}
-    return os.environ.get(names.get(launcher, ""), "0") == "0"
+    name = names.get(launcher, "")
+    if name and name not in os.environ:
+        how = {"pytorch": "torchrun", "slurm": "srun", "mpi": "mpirun"}[launcher]
+        raise LossweaveError(f"--launcher {launcher}: {name} is not set; start it with {how}")
+    return os.environ.get(name, "0") == "0"
 
 
 def test(options: TestOptions) -> dict[str, float]:

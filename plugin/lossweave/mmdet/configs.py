@@ -15,6 +15,7 @@ from lossweave.host.configs import check_declared
 from lossweave.host.paths import resolve_config
 from lossweave.utils.fields import (
     COUNT,
+    COUNT_OR_NONE,
     DECAY,
     MOMENTUM,
     NAME,
@@ -46,6 +47,8 @@ _COMBINED = ("combiner", "terms", "extra", "on_nonfinite", "loaded_state", "pena
 #: What may differ between a run and its continuation.
 _FREE = ("work_dir", "resume", "load_from", "launcher", "custom_hooks", "visualizer")
 
+_Whole = Annotated[float, Allowed("whole", lambda value: value >= 1 and value % 1 == 0)]
+_Or_Never = Annotated[int, Allowed("at least 1, or -1", lambda count: count == -1 or count >= 1)]
 _Node = Annotated[Mapping, Allowed("not empty", bool)]
 _Type = NAME | Callable
 #: What the values of a config may be, where the framework itself would train on with any.
@@ -59,7 +62,7 @@ _DECLARED = {
     "train_cfg.type": _Type,
     "train_cfg.max_iters": COUNT,
     "train_cfg.max_epochs": COUNT,
-    "train_cfg.val_interval": COUNT,
+    "train_cfg.val_interval": COUNT | _Whole,
     "train_dataloader": _Node | None,
     "train_dataloader.dataset": Mapping,
     "train_dataloader.batch_size": COUNT,
@@ -77,8 +80,12 @@ _DECLARED = {
     "default_hooks.lossweave.held_out": Mapping | None,
     "default_hooks.lossweave.held_out_batches": COUNT,
     "default_hooks.logger.interval": COUNT,
-    "default_hooks.checkpoint.interval": int,
-    "default_hooks.checkpoint.max_keep_ckpts": int,
+    "default_hooks.checkpoint.interval": _Or_Never,
+    "default_hooks.checkpoint.max_keep_ckpts": _Or_Never,
+    "train_cfg.val_begin": COUNT_OR_NONE,
+    "custom_hooks": list | tuple | None,
+    "env_cfg": Mapping,
+    "log_level": Literal["CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG", "NOTSET"] | int,
     "randomness.seed": SEED | None,
     "load_from": NAME | None,
     "work_dir": NAME | None,
@@ -155,12 +162,20 @@ def check_config(cfg: Config) -> None:
         LossweaveError: naming the field, its value and what is allowed.
     """
     check_declared(cfg, _DECLARED)
+    schedulers = cfg.get("param_scheduler") or ()
+    for at, one in enumerate(schedulers if isinstance(schedulers, (list, tuple)) else ()):
+        check_declared({f"param_scheduler[{at}]": one}, _scheduler(f"param_scheduler[{at}]"))
     kind = (cfg.get("optim_wrapper") or {}).get("optimizer", {}).get("type")
     if isinstance(kind, str) and _optimizer(kind, cfg.get("default_scope")) is None:
         raise LossweaveError(
             f"optim_wrapper.optimizer.type={kind!r} is no optimizer; "
             f"{near_names(kind, OPTIMIZERS.module_dict)}"
         )
+
+
+def _scheduler(at: str) -> dict[str, Any]:
+    """What a scheduler's fields may be, by path."""
+    return {f"{at}.milestones": list[COUNT_OR_NONE], f"{at}.gamma": RATE, f"{at}.eta_min": RATE}
 
 
 def _optimizer(name: str, scope: str | None) -> Any:

@@ -111,6 +111,7 @@ class GradNorm(GradientCombiner):
     ) -> None:
         super().__init__(boundary=boundary, interval=interval, private=private)
         self.require("alpha", alpha, 0 <= alpha < math.inf, "finite and not negative")
+        self.require("alpha", alpha, alpha <= 100, "at most 100")
         self.require("lr", lr, 0 <= lr < math.inf, "finite and not negative")
         self.require("lr", lr, lr <= LARGEST_RATE, f"at most {LARGEST_RATE}")
         self.alpha, self.lr, self.initial_updates = alpha, lr, initial_updates
