@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lossweave.errors import LossweaveError
 from lossweave.utils.checked import Checked
-from lossweave.utils.fields import between, near_names
+from lossweave.utils.fields import at_least, between, near_names
 
 __all__ = ["ParameterPenalty", "penalized", "read_penalties"]
 
@@ -55,7 +55,7 @@ class ParameterPenalty(metaclass=Checked):
     def __init__(
         self,
         kind: Literal["l1", "l2"] = "l2",
-        weight: Annotated[float, between(0, 1e6)] = 1e-4,
+        weight: Annotated[float, at_least(0), between(0, 1e6)] = 1e-4,
         modules: str | Sequence[str] = "*",
         name: str = "loss_penalty",
     ) -> None:
