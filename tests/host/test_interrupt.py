@@ -1,5 +1,6 @@
 """Signals as requests: finished first, at once in an evaluation, agreed on by several processes."""
 
+import multiprocessing
 import signal
 import time
 from pathlib import Path
@@ -50,6 +51,21 @@ def test_one_inside_another_gives_back_to_it() -> None:
         assert inner.asked and not outer.asked
         signal.raise_signal(signal.SIGTERM)
         assert outer.asked
+
+
+def test_a_forked_worker_can_be_ended_by_its_parent() -> None:
+    """As VOC's evaluation ends its pool: a worker that took it for a request would never end."""
+    told: list[str] = []
+    with Interrupt(told.append).taken():
+        worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+        worker.start()
+        time.sleep(0.2)
+        worker.terminate()
+        worker.join(20)
+        ended = worker.exitcode
+        worker.kill()
+    assert ended == -signal.SIGTERM
+    assert not told
 
 
 def test_nohup_is_respected() -> None:

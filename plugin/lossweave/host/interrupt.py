@@ -1,5 +1,6 @@
 """Ctrl-C and other signals as a request to stop: the iteration is finished first."""
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -56,6 +57,7 @@ class Interrupt:
         self._previous: dict[int, Any] = {}
         self._at_once = False
         self._group: Any = None
+        self._process = os.getpid()
         #: Whether somebody has asked to stop.
         self.asked = False
         #: Whether any process was, as far as another exchange told in this iteration.
@@ -68,6 +70,7 @@ class Interrupt:
         """
         if world_size() > 1 and self._group is None:
             self._group = dist.new_group(backend="gloo")
+        self._process = os.getpid()
         if self not in _taken:
             _taken.append(self)
         for number in _SIGNALS:
@@ -139,6 +142,10 @@ class Interrupt:
         return bool(asked)
 
     def _note(self, number: int, *_: Any) -> None:
+        if number == signal.SIGTERM and os.getpid() != self._process:
+            # A forked worker, of a pool say, which its parent ends so and waits for.
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
         if self._at_once or (self.asked and number == signal.SIGINT):
             self.asked = True
             raise KeyboardInterrupt
