@@ -88,6 +88,8 @@ up: it runs every head for all K rows, of which each head has but one.
 {markdown_table(*_check_rows(alone))}
 
 A term's part should be at most {AIM:.0%} of a stock step at the representation and at the features.
+At the features every term's pass also runs through the convolution that all share, and at the
+representation it does not.
 {several}"""
 
 
