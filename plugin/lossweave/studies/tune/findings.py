@@ -90,6 +90,7 @@ class TuneFindings:
 
     Args:
         config: the user's.
+        options: its ``--cfg-options``.
         length: of a whole training.
         unit: in what.
         metric: which score was maximised.
@@ -103,6 +104,7 @@ class TuneFindings:
     """
 
     config: str
+    options: tuple[str, ...]
     length: int
     unit: str
     metric: str
@@ -140,6 +142,7 @@ def find(results: Sequence[Result]) -> TuneFindings:
     )
     return TuneFindings(
         config=own[0].config,
+        options=own[0].options,
         length=length,
         unit=unit,
         metric=metric,
@@ -233,6 +236,7 @@ def _grid(points: Sequence[Trained], replays: Sequence[Result], length: int) -> 
             score=one.scores["ap"],
             behind=best.rungs[length]["ap"] - one.scores["ap"],
             spent=one.details["spent"],
+            budget=one.details["budget"],
             points=len(one.details["tried"]),
         )
         for one in replays

@@ -124,7 +124,7 @@ def plot_front(found: TuneFindings, path: Path) -> Path:
             low = values[len(values) // 3]
             room = 0.12 * max(values[-1] - low, 0.01)
             limit(low - room, values[-1] + room)
-    axes.legend(loc="lower left", fontsize=9, frameon=False)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=9, frameon=False)
     _plain(axes)
     figure.savefig(path, dpi=_DPI)
     return path
@@ -166,15 +166,22 @@ def plot_grid(found: TuneFindings, path: Path) -> Path:
         right.plot(place + np.asarray(spread), behind, "o", color=COLORS[place % len(COLORS)],
                    markersize=7, alpha=0.8)  # fmt: skip
     right.axhline(0.005, color="0.5", linestyle=":", linewidth=1)
-    short = [name.split(",")[0] + ("\nno rungs" if "no rungs" in name else "\nraced")
-             for name in names]  # fmt: skip
-    right.set_xticks(range(len(names)), short, fontsize=9)
+    several = len({row["budget"] for row in grid.replays}) > 1
+    short = [_short(name, several) for name in names]
+    right.set_xticks(range(len(names)), short, fontsize=8)
     right.set_xlim(-0.6, len(names) - 0.4)
-    right.set(ylabel="AP behind the grid's best")
+    right.set(ylabel="AP behind the grid's best", xlabel="last line: the budget" * several)
     right.set_title("Searches of it, a dot a seed", fontsize=11, loc="left")
     _plain(right)
     figure.savefig(path, dpi=_DPI)
     return path
+
+
+def _short(name: str, several_budgets: bool) -> str:
+    """A search in a few lines."""
+    sampler, *_ = name.split(",")
+    budget = f"\n{name.split('budget ')[1].split(',')[0]}" if several_budgets else ""
+    return f"{sampler}\n{'no rungs' if 'no rungs' in name else 'raced'}{budget}"
 
 
 def _figure(width: float, height: float) -> Any:

@@ -16,6 +16,8 @@ __all__ = ["SURE", "Course", "Race", "Verdict"]
 SURE = 1.0
 #: Finished trainings beside the best that it takes to know what a rung foretells.
 _ENOUGH = 3
+#: Until then, the part of what the best still gained after a rung by which another may catch up.
+_CATCHING_UP = 0.25
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,8 @@ class Race:
 
         Its difference to the best so far is taken at the same rung, on the same pictures, with the
         same draws and first weights. The error :math:`\sqrt{s^2 + t^2}` holds what the choice of
-        pictures leaves open, :math:`s` (a jackknife), and how far differences at the end have been
-        from those at this rung, :math:`t`, once three trainings beside the best are finished.
+        pictures leaves open, :math:`s` (a jackknife), and how far differences at the end may be
+        from those at this rung, :math:`t` (:meth:`spread`).
 
         Args:
             course: the training.
@@ -97,16 +99,24 @@ class Race:
         return Verdict(difference + SURE * error < 0, difference, error)
 
     def spread(self, rung: int) -> float:
-        """Root mean square of differences at the end minus those at a rung; 0 while unknown."""
+        """How far differences to the best at the end may be from those at a rung.
+
+        Their root mean square over the finished trainings; until three beside the best are
+        finished, a quarter of what the best itself still gained from the rung to its end. A
+        larger learning rate is behind at first under the full schedule: without this, what it
+        would have caught up by was not counted.
+        """
         best, end = self.best, self.rungs[-1]
-        if best is None or rung == end:
+        if best is None or rung == end or rung not in best.scores:
             return 0.0
         moved = [
             (c.scores[end] - best.scores[end]) - (c.scores[rung] - best.scores[rung])
             for c in self.finished
             if c is not best and rung in c.scores
         ]
-        return sqrt(float(np.mean(np.square(moved)))) if len(moved) >= _ENOUGH else 0.0
+        if len(moved) < _ENOUGH:
+            return _CATCHING_UP * max(best.scores[end] - best.scores[rung], 0.0)
+        return sqrt(float(np.mean(np.square(moved))))
 
     def foretold(self, course: Course) -> float | None:
         """What a training's score at the end is taken to be by whoever chooses the next point.

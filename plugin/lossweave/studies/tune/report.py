@@ -50,6 +50,8 @@ def summary(found: TuneFindings) -> str:
 def tune_text(found: TuneFindings, facts: Mapping[str, Any]) -> str:
     """The report in Markdown; arguments as :func:`write_tune`."""
     parts = [f"# Weights and a learning rate for {Path(found.config.split('::')[-1]).stem}"]
+    given = f", with `--cfg-options {' '.join(found.options)}`" if found.options else ""
+    parts.append(f"`{found.config}`, {found.length} {found.unit} a training{given}.")
     if found.search is not None:
         parts += [_chosen(found), "![Every point](search.png)", _tried(found)]
     if found.confirmation is not None:
