@@ -114,8 +114,8 @@ def _parser() -> argparse.ArgumentParser:
         help="ratios go from 2^-OCTAVES to 2^OCTAVES (%(default)g)")  # fmt: skip
     add("--rates", nargs=2, type=float, default=[-2.0, 2.0], metavar=("LOW", "HIGH"),
         help="rates go from 2^LOW to 2^HIGH times the config's (-2 2)")  # fmt: skip
-    add("--rungs", nargs="+", type=float, default=[0.5, 0.75],
-        help="parts of a training at which it is looked at (0.5 0.75)")  # fmt: skip
+    add("--rungs", nargs="+", type=float, default=[0.75],
+        help="parts of a training at which it is looked at (0.75)")  # fmt: skip
     add("--no-race", action="store_true", help="train every point to its end")
     add("--sampler", choices=SAMPLERS, default="gp", help="who suggests points (%(default)s)")
     add("--sampler-seed", type=int, default=0, help="of the suggestions (%(default)s)")

@@ -57,7 +57,7 @@ def tune_text(found: TuneFindings, facts: Mapping[str, Any]) -> str:
     if found.confirmation is not None:
         parts += ["## Is it better?", verdict(found.confirmation), _confirmation(found)]
     if found.grid is not None:
-        parts += ["## The full grid, and searches of it", _grid(found, found.grid),
+        parts += ["## The grid, and searches of it", _grid(found, found.grid),
                   "![The grid](grid.png)", _foretelling(found, found.grid)]  # fmt: skip
     if found.front:
         parts += ["## Classification against localisation", _front(found), "![Front](front.png)"]
@@ -125,7 +125,7 @@ def _grid(found: TuneFindings, grid: Grid) -> str:
     best = grid.best.rungs[found.length]["ap"]
     near = [p for p in grid.points if best - p.rungs[found.length]["ap"] <= NEAR]
     lines = [
-        f"{len(grid.points)} points, one seed. The best is {grid.best.label} with AP {best:.4f}; "
+        f"{_cells(grid)}, one seed. The best is {grid.best.label} with AP {best:.4f}; "
         f"{len(near)} points lie within {NEAR} of it. Each search below was restricted to the "
         "grid's points and answered from the grid's own trainings (which are deterministic), "
         "rung by rung."
@@ -147,6 +147,15 @@ def _grid(found: TuneFindings, grid: Grid) -> str:
     header = ["search", f"within {NEAR} AP", "AP behind the best, by seed", "points", "spent"]
     lines.append(markdown_table(header, rows))
     return "\n\n".join(lines)
+
+
+def _cells(grid: Grid) -> str:
+    """How many of the grid's points are trained."""
+    ratios = {point.ratios for point in grid.points}
+    whole = len(ratios) * len({point.rate for point in grid.points})
+    if len(grid.points) == whole:
+        return f"{whole} points"
+    return f"{len(grid.points)} of {whole} points (the others were not trained)"
 
 
 def _foretelling(found: TuneFindings, grid: Grid) -> str:

@@ -56,7 +56,7 @@ class Tuning:
 
     setting: Setting
     space: Space
-    fractions: tuple[float, ...] = (0.375, 0.75)
+    fractions: tuple[float, ...] = (0.75,)
     budget: float = 8.0
     metric: str = "ap"
     sampler: str = "gp"
