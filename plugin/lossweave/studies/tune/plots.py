@@ -157,7 +157,7 @@ def plot_grid(found: TuneFindings, path: Path) -> Path:
     left.set_xticks(range(len(ratios)), [f"{r:g}" for r in ratios])
     left.set_yticks(range(len(rates)), [f"{r:g}" for r in rates])
     left.set(xlabel="log2 of the weights' ratio", ylabel="learning rate")
-    left.set_title("Validation AP of the full grid", fontsize=11, loc="left")
+    left.set_title("Validation AP of the grid", fontsize=11, loc="left")
     figure.colorbar(shown, ax=left)
     names = list(dict.fromkeys(row["search"] for row in grid.replays))
     for place, name in enumerate(names):
@@ -170,7 +170,10 @@ def plot_grid(found: TuneFindings, path: Path) -> Path:
     short = [_short(name, several) for name in names]
     right.set_xticks(range(len(names)), short, fontsize=8)
     right.set_xlim(-0.6, len(names) - 0.4)
-    right.set(ylabel="AP behind the grid's best", xlabel="last line: the budget" * several)
+    right.set(
+        ylabel="AP behind the grid's best",
+        xlabel="sampler, rungs before the end, budget" if several else "",
+    )
     right.set_title("Searches of it, a dot a seed", fontsize=11, loc="left")
     _plain(right)
     figure.savefig(path, dpi=_DPI)
@@ -178,10 +181,13 @@ def plot_grid(found: TuneFindings, path: Path) -> Path:
 
 
 def _short(name: str, several_budgets: bool) -> str:
-    """A search in a few lines."""
-    sampler, *_ = name.split(",")
-    budget = f"\n{name.split('budget ')[1].split(',')[0]}" if several_budgets else ""
-    return f"{sampler}\n{'no rungs' if 'no rungs' in name else 'raced'}{budget}"
+    """A search in a few lines: its sampler, where it looks, its budget."""
+    sampler, rest = name.split(", ", 1)
+    where, budget = rest.split(", budget ")
+    looks = (
+        where if where == "no rungs" else f"at {where.removeprefix('rungs ').rpartition(',')[0]}"
+    )
+    return f"{sampler}\n{looks}" + (f"\n{budget.split(',')[0]}" if several_budgets else "")
 
 
 def _figure(width: float, height: float) -> Any:
