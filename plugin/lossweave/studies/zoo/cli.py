@@ -47,10 +47,10 @@ def zoo(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", nargs="+", default=[], metavar="PART", help="parts of names")
     parser.add_argument("--work-dir", type=folder, default=Zoo.work_dir, help="(%(default)s)")
     parser.add_argument(
-        "--seconds", type=amount, default=Zoo.seconds, help="at most, for a model (%(default)s)"
+        "--seconds", type=amount, default=Zoo.seconds, help="of a core, for a model (%(default)s)"
     )
     parser.add_argument(
-        "--gigabytes", type=amount, default=Zoo.gigabytes, help="at most, likewise (%(default)s)"
+        "--gigabytes", type=amount, default=Zoo.gigabytes, help="of memory, likewise (%(default)s)"
     )
     parser.add_argument("--again", action="store_true", help="try again what failed")
     args = parser.parse_args(arguments)
