@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lossweave.backward._job import Job, Method
 from lossweave.backward._reach import Reachability
+from lossweave.utils.torch_compat import uncompiled
 
 __all__ = ["gradient_root"]
 
@@ -83,6 +84,7 @@ class _GradientRoot(torch.autograd.Function):
         return value.clone()
 
     @staticmethod
+    @uncompiled
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         job, ctx.job = ctx.job, None  # what the job holds goes when it is done

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lossweave.utils.torch_compat import uncompiled
+
 __all__ = ["weighted_root"]
 
 
@@ -25,6 +27,7 @@ class _WeightedRoot(torch.autograd.Function):
         return value.clone()
 
     @staticmethod
+    @uncompiled
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (weights,) = ctx.saved_tensors
         if ctx.on_reached is not None:

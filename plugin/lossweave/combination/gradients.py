@@ -18,6 +18,7 @@ from lossweave.combination.step import Applied
 from lossweave.combiners import GradientCombiner
 from lossweave.errors import LossweaveError
 from lossweave.utils import distributed
+from lossweave.utils.sharding import refuse_sharded
 from lossweave.utils.shown_rows import Shown
 
 __all__ = ["GradientRoot", "Gradients"]
@@ -112,11 +113,12 @@ class Gradients:
         def term_of(leaf: Tensor) -> str:
             return combiner.terms[reachability.term_of(leaf)]
 
-        self.boundary.check(reachability.boundary, reachability.leaves, term_of, model)
         parameters = reachability.leaves  # an order of its own will do where nobody else's matters
         ordered = combiner.elementwise or combiner.remembers or distributed.world_size() > 1
         if model is not None and ordered:
             parameters = [p for p in model.parameters() if p.requires_grad]
+        refuse_sharded(combiner.boundary, reachability.leaves, parameters)
+        self.boundary.check(reachability.boundary, reachability.leaves, term_of, model)
         method = _Noted(combiner, partial(self._note, applied))
         unrelated = reachability.unrelated()
         root = gradient_root(value, terms, reachability, parameters, method, extras, on_reached)

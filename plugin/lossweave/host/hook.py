@@ -21,6 +21,7 @@ from lossweave.host.interrupt import asked_here, tell
 from lossweave.host.optimizer_step import torch_optimizers
 from lossweave.progress import Progress
 from lossweave.utils import distributed
+from lossweave.utils.sharding import is_sharded
 
 __all__ = ["HostHook"]
 
@@ -96,6 +97,23 @@ class HostHook:
         self._reached = self._told = False
         if optimizers and not watched:
             self._do_without(optimizers)
+        if is_sharded(model):
+            self._refuse_parts()
+
+    def _refuse_parts(self) -> None:
+        """Refuse what looks at whole parameters, where FSDP leaves a part of each here."""
+        for combination in self.combinations.values():
+            for combiner in combination.combiners:
+                if combiner.inactive == "hold" or combiner.reads_grad_norm:
+                    what = (
+                        "inactive='hold' asks which parameters a term alone reaches"
+                        if combiner.inactive == "hold"
+                        else "it reads the norm of the whole gradient"
+                    )
+                    raise LossweaveError(
+                        f"{type(combiner).__name__}: {what}, and FSDP shards the parameters; use "
+                        "DDP" + ", or inactive='zero'" * (combiner.inactive == "hold")
+                    )
 
     def _do_without(self, optimizers: Sequence[Any]) -> None:
         """Refuse what needs to see the optimizer's step, where it cannot be seen."""

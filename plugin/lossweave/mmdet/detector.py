@@ -22,6 +22,7 @@ from lossweave.combiners import GradientCombiner, build_combiner
 from lossweave.errors import LossweaveError
 from lossweave.mmdet.models.ssd_head import SSDHead
 from lossweave.registry import MODELS
+from lossweave.utils.torch_compat import uncompiled
 
 __all__ = ["HOOK_LINE", "CombinedLossDetector", "CombinedLossMixin", "combined_class"]
 
@@ -44,6 +45,7 @@ class CombinedLossMixin:
     #: What is added to the detector's losses while training.
     loss_penalties: tuple[ParameterPenalty, ...] = ()
 
+    @uncompiled
     def parse_losses(self, losses: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         """The combined scalar, and what is logged: the stock entries with the combined ``loss``.
 

@@ -17,6 +17,7 @@ from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 
 from lossweave.combination import LossCombination
+from lossweave.combiners import GradientCombiner
 from lossweave.errors import LossweaveError
 from lossweave.host import optimizer_step
 from lossweave.host.draws import seed_main
@@ -111,6 +112,19 @@ class CombinerHook(Hook):
         if asked and self._held_out is None and self.held_out is not None:
             self._held_out = HeldOut(self.held_out, self.held_out_batches)
         self._restore(runner)
+        if runner.cfg.get("compile"):
+            self._refuse_compiled()
+
+    def _refuse_compiled(self) -> None:
+        """Refuse what has to see which parameters a loss reaches: a compiled graph is one node."""
+        for combination in self._host.combinations.values():
+            for combiner in combination.combiners:
+                if isinstance(combiner, GradientCombiner) or combiner.inactive == "hold":
+                    what = f"compile: in a compiled model {type(combiner).__name__} cannot tell "
+                    raise LossweaveError(
+                        f"{what}what each loss reaches; take compile out of the config, or combine "
+                        "loss values"
+                    )
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Tell the combiners where the training stands."""

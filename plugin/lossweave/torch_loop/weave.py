@@ -12,6 +12,7 @@ from lossweave.errors import LossweaveError, NonFiniteLossError
 from lossweave.host.hook import HostHook
 from lossweave.progress import Progress
 from lossweave.torch_loop.watching import Watch
+from lossweave.utils.torch_compat import uncompiled
 
 __all__ = ["Weave"]
 
@@ -125,6 +126,7 @@ class Weave(nn.Module):
 
     # ------------------------------------------------------------------------ the step
 
+    @uncompiled
     def forward(self, losses: Mapping[str, Any]) -> Tensor:
         """The scalar to run ``backward`` on.
 

@@ -1,12 +1,16 @@
 """What the supported versions of torch lack: the one place that asks."""
 
-from functools import cache
-from typing import Any
+import sys
+from collections.abc import Callable
+from functools import cache, wraps
+from typing import Any, TypeVar, cast
 
 import torch
 from torch.torch_version import TorchVersion
 
-__all__ = ["edge_of", "takes_edges", "torchjd_line"]
+__all__ = ["began", "edge_of", "takes_edges", "torchjd_line", "uncompiled"]
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 @cache
@@ -31,6 +35,37 @@ def edge_of(node: Any, output: int) -> Any:
     from torch.autograd.graph import GradientEdge
 
     return GradientEdge(node, output)
+
+
+def began(event: Any) -> int:
+    """When an event of the profiler's began, in nanoseconds."""
+    return int(event.start_ns() if hasattr(event, "start_ns") else 1000 * event.start_us())
+
+
+def uncompiled(function: _Function) -> _Function:
+    """Marks a function that ``torch.compile`` runs as it is, with all that it calls.
+
+    What remembers tensors of a forward for its backward is nothing for a compiled graph. The
+    compiler is asked once it is imported: a training without it does not pay for it.
+
+    Example:
+        >>> @uncompiled
+        ... def double(x):
+        ...     return 2 * x
+        >>> double(3)
+        6
+    """
+    asked: list[Callable[..., Any]] = []
+
+    @wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        if "torch._dynamo" not in sys.modules:
+            return function(*args, **kwargs)
+        if not asked:
+            asked.append(torch.compiler.disable(function))
+        return asked[0](*args, **kwargs)
+
+    return cast(_Function, run)
 
 
 def torchjd_line(extra: str = "") -> str:
