@@ -5,7 +5,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 # The first interpreter in the supported range; `make env PYTHON=...` names another.
 PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.10; do \
-	$$p -c 'import sys, venv; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' 2>/dev/null \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' 2>/dev/null \
 	&& echo $$p && break; done)
 PIP := $(PY) -m pip --disable-pip-version-check --quiet install
 TORCH := torch==2.11.0 torchvision==0.26.0
@@ -15,7 +15,7 @@ CLASSIC_PY := $(CLASSIC)/bin/python
 CLASSIC_PIP := $(CLASSIC_PY) -m pip --disable-pip-version-check --quiet install
 CLASSIC_TORCH := torch==2.1.2 torchvision==0.16.2
 CLASSIC_PYTHON ?= $(shell for p in python3.11 python3.10 python3; do \
-	$$p -c 'import sys, venv; sys.exit(not (3, 10) <= sys.version_info < (3, 12))' 2>/dev/null \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info < (3, 12))' 2>/dev/null \
 	&& echo $$p && break; done)
 
 .PHONY: help env demo compare alternating turns short-runs results simulate tune test lint docs zoo bench kills fuzz clean

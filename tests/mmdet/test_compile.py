@@ -9,6 +9,8 @@ from helpers.tiny_detector import tiny_batch, tiny_config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
+from lossweave.errors import LossweaveError
+
 #: What asks which parameters a loss reaches.
 REFUSED = [
     {"type": "PCGrad", "boundary": "features"},
@@ -55,6 +57,6 @@ def test_the_weights_are_those_of_the_model_as_it_is(combiner: Any, tmp_path: Pa
 
 @pytest.mark.parametrize("combiner", REFUSED, ids=str)
 def test_what_a_compiled_graph_hides_is_refused(combiner: Any, tmp_path: Path) -> None:
-    with pytest.raises(LossweaveError, match="compile: .* take compile out") as error:
+    with pytest.raises(LossweaveError, match=r"compile: .* take compile out") as error:
         _train(combiner, tmp_path / "run", compile=dict(backend="aot_eager"))
     assert combiner["type"] in str(error.value) and "\n" not in str(error.value)

@@ -63,7 +63,8 @@ A step is forward, `parse_losses`, backward and optimizer on one batch of
 take turns with it in one process (A B B A, {rounds} rounds). *Step ratio* is the median of the
 paired ratios; the control pairs the stock detector with itself. The *K-pass limit* is
 (F + K B) / (F + B) with the forward F and backward B of this run's stock step. The C library keeps
-freed memory throughout, so that no row pays for pages that another one gave back.
+freed memory throughout, so that no row pays for pages that another one gave back. With one torch
+thread on a CPU, times are the process's own.
 
 {markdown_table(*_rows(results))}
 

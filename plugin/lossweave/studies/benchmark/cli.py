@@ -126,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--threads",
         type=typed(Annotated[int, between(1, 1024)]),
-        help="torch threads (torch's own choice)",
+        help="torch threads (torch's own choice); with 1, on a CPU, other programs are not timed",
     )
     parser.add_argument(
         "--device",

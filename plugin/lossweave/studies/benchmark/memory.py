@@ -1,11 +1,14 @@
 """Peak memory of one call: live bytes, not what an allocator keeps."""
 
 import gc
+import warnings
 from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
+
+from lossweave.utils.torch_compat import began
 
 __all__ = ["bytes_of", "peak_bytes"]
 
@@ -32,12 +35,13 @@ def peak_bytes(call: Callable[[], object], device: str = "cpu") -> int:
         call()
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before
-    cpu = [ProfilerActivity.CPU]
-    with profile(activities=cpu, profile_memory=True, acc_events=True) as found:
-        call()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a profiler of one cycle keeps no other's events
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
+            call()
     results = found.profiler.kineto_results if found.profiler is not None else None
     assert results is not None
-    records = [(e.start_ns(), e.nbytes()) for e in results.events() if e.name() == "[memory]"]
+    records = [(began(e), e.nbytes()) for e in results.events() if e.name() == "[memory]"]
     live = peak = 0
     for _, size in sorted(records, key=lambda record: record[0]):
         live += size
