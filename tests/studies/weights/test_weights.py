@@ -103,3 +103,9 @@ def test_the_report_is_the_same_bytes_twice(tmp_path: Path) -> None:
     )
     assert "| 100 | 2 | 0.053 | 0.971 |" in text
     assert len(json.loads((tmp_path / "one" / "weights.json").read_text())["places"]) == 9
+
+
+def test_ends_of_a_front_within_the_noise_are_said_to_be_so(found: WeightFindings) -> None:
+    assert "not told apart" not in front_verdict(found)
+    noisy = replace(found, sd_exact=0.2)
+    assert "ends that are not told apart in both qualities; beyond it" in front_verdict(noisy)

@@ -12,7 +12,7 @@ from lossweave.errors import LossweaveError
 from lossweave.studies.compare.results import STUDY
 from lossweave.studies.ledger.book import Book
 from lossweave.studies.ledger.result import Result
-from lossweave.studies.report.many import against_one
+from lossweave.studies.report.many import pooled_sd
 from lossweave.studies.report.tables import counted, text_table
 from lossweave.studies.runs.method import Method, Trial
 from lossweave.studies.runs.processes import run_all
@@ -110,7 +110,7 @@ def noise_of(rows: Sequence[Result]) -> float:
     tests: dict[str, list[float]] = {}
     for row in rows:
         tests.setdefault(f"{row.method} {row.rate}", []).append(row.scores["test"])
-    sd = against_one(tests).sd
+    sd = pooled_sd(list(tests.values()))[0]
     return _APART * sd if isfinite(sd) else 0.05
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import inf, isnan, nan, sqrt
+from math import inf, isfinite, isnan, nan, sqrt
 
 import numpy as np
 from scipy import stats
 
-__all__ = ["Many", "against_one", "smallest_effect"]
+__all__ = ["Many", "against_one", "pooled_sd", "smallest_effect"]
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,7 @@ def against_one(differences: Mapping[str, Sequence[float]]) -> Many:
         >>> round(found.sd, 4), found.df, [round(p, 3) for p in found.p.values()]
         (0.0071, 4, [0.0, 1.0, 1.0])
     """
-    groups = [np.asarray(d, dtype=float) for d in differences.values() if len(d) > 1]
-    df = sum(len(group) - 1 for group in groups)
-    squares = sum(float(((group - group.mean()) ** 2).sum()) for group in groups)
-    sd = sqrt(squares / df) if df else nan
+    sd, df = pooled_sd(list(differences.values()))
     quantile = float(stats.t.ppf(0.975, df)) if df else inf
     half, raw = {}, {}
     for method, found in differences.items():
@@ -70,6 +67,26 @@ def against_one(differences: Mapping[str, Sequence[float]]) -> Many:
     counts = [len(found) for found in differences.values() if found]
     pairs = int(np.median(counts)) if counts else 0
     return Many(sd, df, half, _holm(raw), pairs)
+
+
+def pooled_sd(groups: Sequence[Sequence[float]]) -> tuple[float, int]:
+    """One standard deviation within groups, and its degrees of freedom.
+
+    Args:
+        groups: numbers that share a mean; what is not finite is left out.
+
+    Returns:
+        nan and 0 where no group has two numbers.
+
+    Example:
+        >>> pooled_sd([[1.0, 3.0], [10.0, 10.0], [7.0]])
+        (1.0, 2)
+    """
+    finite = [np.array([v for v in group if isfinite(v)], dtype=float) for group in groups]
+    several = [group for group in finite if len(group) > 1]
+    df = sum(len(group) - 1 for group in several)
+    squares = sum(float(((group - group.mean()) ** 2).sum()) for group in several)
+    return (sqrt(squares / df) if df else nan), df
 
 
 def _p(mean: float, error: float, df: int) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from lossweave.studies.report.many import pooled_sd
 from lossweave.studies.runs.method import Method, Score
 from lossweave.studies.runs.training import parsed_options
 
@@ -79,6 +80,17 @@ class WeightFindings:
     scales: tuple[Scale, ...]
     sd: float
 
+    def ends_apart(self, one: Place, other: Place) -> bool:
+        """Whether one finds more and the other has better boxes, beyond the uncertainty of both.
+
+        Args:
+            one: the end that finds more.
+            other: the end with the better boxes.
+        """
+        error = _APART * sqrt(1 / one.seeds + 1 / other.seeds)
+        more, better = one.found - other.found, other.exact - one.exact
+        return more > error * self.sd_found and better > error * self.sd_exact
+
     def level(self) -> tuple[float, float]:
         """The smallest and the largest ratio up to which no AP is clearly below that at 1."""
         one = next(s for s in self.scales if s.ratio == 1)
@@ -124,7 +136,7 @@ def find_weights(scores: Sequence[Score]) -> WeightFindings | None:
     if len(sums) < _ENOUGH or 1.0 not in sums.values():
         return None
     qualities = {label: [_qualities(s) for s in found] for label, found in by_method.items()}
-    sd_found, sd_exact = (_pooled([[q[axis] for q in g] for g in qualities.values()])
+    sd_found, sd_exact = (pooled_sd([[q[axis] for q in g] for g in qualities.values()])[0]
                           for axis in (0, 1))  # fmt: skip
     places = [_place(label, found) for label, found in qualities.items()]
     among = [place for place in places if place.method in sums]
@@ -141,7 +153,7 @@ def find_weights(scores: Sequence[Score]) -> WeightFindings | None:
         sd_found=sd_found,
         sd_exact=sd_exact,
         scales=tuple(sorted(scales, key=lambda scale: scale.ratio)),
-        sd=_pooled([[s.test for s in found] for found in by_method.values()]),
+        sd=pooled_sd([[s.test for s in found] for found in by_method.values()])[0],
     )
 
 
@@ -154,14 +166,6 @@ def _qualities(score: Score) -> tuple[float, float]:
 def _place(label: str, qualities: Sequence[tuple[float, float]]) -> Place:
     found, exact = np.mean(np.array(qualities), axis=0)
     return Place(label, len(qualities), float(found), float(exact))
-
-
-def _pooled(groups: Sequence[Sequence[float]]) -> float:
-    kept = [np.array([v for v in group if isfinite(v)]) for group in groups]
-    kept = [group for group in kept if len(group) > 1]
-    df = sum(len(group) - 1 for group in kept)
-    squares = sum(float(((group - group.mean()) ** 2).sum()) for group in kept)
-    return sqrt(squares / df) if df else nan
 
 
 def _as_sum(place: Place, sums: Sequence[Place]) -> Place:

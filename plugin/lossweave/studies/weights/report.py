@@ -58,6 +58,8 @@ def front_verdict(found: WeightFindings) -> str:
             f"({found_by.method}) to {exact_by.found:.3f} with {exact_by.exact:.3f} "
             f"({exact_by.method})"
         )
+        if not found.ends_apart(found_by, exact_by):
+            said += ", ends that are not told apart in both qualities"
     for where in ("beyond", "on", "inside", "not told"):
         methods = [place.method for place in found.places if place.where == where]
         if methods or where == "beyond":
