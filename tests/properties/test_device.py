@@ -10,10 +10,9 @@ from unittest.mock import patch
 import pytest
 import torch
 from helpers.combiner_cases import TERMS, at, cases, config, make
+from helpers.device_guard import CUDA, Guard
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from lossweave.combination import build_combination
 from lossweave.combiners import FAMO, Combiner
@@ -24,43 +23,6 @@ WAITS = [case for case in CASES if CASES[case].waits]
 NEVER_WAITS = [case for case in CASES if not CASES[case].waits]
 #: Weights by automatic differentiation need a real device: of these the value alone is looked at.
 BY_AUTOGRAD = [case for case in CASES if type(make(case)).combine is Combiner.combine]
-CUDA = torch.device("cuda:0")
-READS_THE_HOST = ("_local_scalar_dense", "item", "is_nonzero", "nonzero", "masked_select",
-                  "equal", "_unique", "_unique2", "unique_dim", "bincount")
-
-
-class Guard(TorchDispatchMode):
-    """Fails on what waits for the device, and counts what is sent to it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sent: list[int] = []
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        name = func.overloadpacket.__name__
-        tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
-        on_device = any(x.device.type == "cuda" for x in tensors)
-        assert not (name in READS_THE_HOST and on_device), f"{func} waits for the device"
-        if name in ("index", "index_put", "index_put_", "_index_put_impl_"):
-            masks = [x for x in tree_leaves(args[1]) if isinstance(x, Tensor)]
-            assert all(x.dtype != torch.bool for x in masks), f"{func} by a mask waits"
-        out = func(*args, **kwargs)
-        moved_to = {x.device.type for x in tree_leaves(out) if isinstance(x, Tensor)}
-        if name in ("_to_copy", "to", "copy_", "copy") and len({*moved_to, *(
-            x.device.type for x in tensors
-        )}) > 1:
-            source = args[1] if name.startswith("copy") else args[0]
-            assert source.device.type == "cpu", f"{func} brings a tensor to the host and waits"
-            asynchronous = kwargs.get("non_blocking", False) or args[2:3] == (True,)
-            assert asynchronous, f"{func} of {tuple(source.shape)} to the device waits"
-            self.sent.append(source.numel())
-        elif on_device:
-            strangers = [x for x in tensors if x.device.type == "cpu" and x.dim() > 0]
-            assert not strangers, f"{func} mixes devices"
-        return out
 
 
 def _fake(values: list[float]) -> Tensor:
@@ -128,8 +90,10 @@ def test_what_must_be_known_on_the_host_waits_once(case: str) -> None:
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_the_whole_combination_never_waits(case: str, accumulation: int) -> None:
     with FakeTensorMode():
-        terms = {"ab": {"combiner": config(case, ("a", "b")), "terms": {"a": "loss_a",
-                 "b": "loss_b"}}, "c": "loss_c"}
+        terms = {
+            "ab": {"combiner": config(case, ("a", "b")), "terms": {"a": "loss_a", "b": "loss_b"}},
+            "c": "loss_c",
+        }
         combination = build_combination("SquaredSum", terms).to(CUDA)
         leaves = [_fake([x])[0].requires_grad_() for x in (0.7, 13.0, 2.1)]
         entries = {f"loss_{t}": x * 1 for t, x in zip(TERMS, leaves, strict=True)}
