@@ -241,7 +241,11 @@ def test_unknown_split(data: DemoData) -> None:
     ("arguments", "message"),
     [
         (["--size", "8"], "error: size=8 is not allowed; it must be an integer from 64 to 2048\n"),
-        (["--train", "many"], "error: argument --train: invalid int value: 'many'\n"),
+        (
+            ["--train", "many"],
+            "error: argument --train: 'many' should be a whole number, between 1 and 1000000 "
+            "(--help lists what make_demo_data.py takes)\n",
+        ),
     ],
 )
 def test_the_tool_reports_errors_in_one_line(

@@ -32,7 +32,7 @@ def _train(config: str, work_dir: Path, *options: str, resume: bool = False) -> 
     [
         ("optimizer.lr=inf", "optimizer.lr=inf should be a finite"),
         ("optimizer.lr=fast", "optimizer.lr='fast' should be a number"),
-        ("dataloader.train.total_batch_size=0", "total_batch_size=0 should be at least 1"),
+        ("dataloader.train.total_batch_size=0", "total_batch_size=0 should be between 1 and"),
         ("schedule.rpn.lr=nan", "schedule.rpn.lr=nan should be a finite number"),
         ("proposals.max_per_img=many", "proposals.max_per_img='many' should be"),
         ("train.seed=x", "train.seed='x' should be"),

@@ -38,7 +38,7 @@ def _combined(cfg: Config, terms: Any) -> Config:
     [
         (dict(optim_wrapper__optimizer__lr=float("inf")), "optimizer.lr=inf should be a finite"),
         (dict(optim_wrapper__optimizer__lr="fast"), "optimizer.lr='fast' should be a number"),
-        (dict(train_dataloader__batch_size=0), "batch_size=0 should be at least 1"),
+        (dict(train_dataloader__batch_size=0), "batch_size=0 should be between 1 and"),
         (dict(schedule__rpn__lr=float("nan")), "schedule.rpn.lr=nan should be a finite number"),
         (dict(proposals__max_per_img="many"), "proposals.max_per_img='many' should be"),
         (dict(randomness__seed="x"), "randomness.seed='x' should be"),

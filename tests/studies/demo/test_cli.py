@@ -13,7 +13,7 @@ from lossweave.studies.demo.cli import demo as command
     [
         (["--combiners", "Sun"], "unknown combiner 'Sun'"),
         (["--combiners", "Sum", "Sum"], "named twice"),
-        (["--iterations", "0"], "at least 1"),
+        (["--iterations", "0"], "--iterations: 0 should be between 1 and"),
         (["--config", "nowhere.py"], "no config 'nowhere.py'"),
         (["--config", "mmdet::retinanet/retinanet_r18_fpn_1x_coco.py"], "counts iterations"),
     ],

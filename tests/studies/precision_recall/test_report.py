@@ -69,7 +69,7 @@ _FACTS = dict(command="c", date="2026-01-01", machine=_MACHINE)
         (["--configs", "a.py", "a.py"], "each once"),
         (["--configs", "x/a.py", "y/a.py"], "file names should differ"),
         (["--seeds", "-1"], "seeds from 0 on"),
-        (["--jobs", "0"], "at least one job"),
+        (["--jobs", "0"], "--jobs: 0 should be between 1 and"),
         (["--method", "Nope"], "Nope"),
         (["--configs", "no/a.py", "no/b.py"], "no/a.py"),
         (["--wrong"], "wrong"),

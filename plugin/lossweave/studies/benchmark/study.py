@@ -206,6 +206,7 @@ def _hook_seconds(
         model=model,
         train_dataloader=loader,
         hooks=[],
+        cfg={},
         optim_wrapper=optimizer,
         iter=0,
         train_loop=SimpleNamespace(max_iters=10_000),
