@@ -182,9 +182,12 @@ def _seconds(pid: int | None, started: float) -> float:
 
 
 def _memory(pid: int | None) -> int:
-    """What a process holds in memory, in bytes; 0 where the system does not say."""
+    """What a process holds in memory, in bytes, without the files that it reads its code from.
+
+    0 where the system does not say.
+    """
     try:
-        pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
-        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+        _, resident, shared, *_ = map(int, Path(f"/proc/{pid}/statm").read_text().split())
+        return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, IndexError, ValueError):
         return 0
