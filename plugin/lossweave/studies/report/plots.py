@@ -203,7 +203,7 @@ def plot_differences(
         )
     axes.set_yticks(range(len(order)), order, fontsize=9)
     axes.set(xlabel=f"test AP minus that of {tuned}", ylim=(-0.7, len(order) - 0.3))
-    axes.set_title("Differences to the tuned sum; filled: beyond Holm's correction", fontsize=11)
+    figure.suptitle("Differences to the tuned sum; filled: beyond Holm's correction", fontsize=11)
     axes.grid(True, axis="x", color="0.88", linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)
