@@ -9,7 +9,7 @@ from pathlib import Path
 from lossweave.studies.ledger.book import LedgerOptions
 from lossweave.studies.ledger.result import Result
 from lossweave.studies.precision_recall.curves import IOUS, Curves
-from lossweave.studies.report.paired import Spread, differences, spread
+from lossweave.studies.report.paired import Spread, spread
 
 __all__ = ["PRECISIONS", "RECALLS", "Asked", "DetectorFindings", "find"]
 
@@ -73,16 +73,30 @@ def find(results: Sequence[Result]) -> DetectorFindings:
     for result in results:
         by_detector.setdefault(Path(result.config).stem, []).append(result)
     names = tuple(by_detector)
-    values = {name: [_quantities(one) for one in found] for name, found in by_detector.items()}
-    quantities = list(values[names[0]][0])
+    # Only trainings of one seed and one place are a pair.
+    measured = {
+        name: {(one.seed, one.place): _quantities(one) for one in found}
+        for name, found in by_detector.items()
+    }
+    reference = measured[names[0]]
+    quantities = list(next(iter(reference.values())))
     return DetectorFindings(
         names=names,
         values={
-            name: {q: spread([one[q] for one in values[name]]) for q in quantities}
+            name: {q: spread([one[q] for one in measured[name].values()]) for q in quantities}
             for name in names
         },
         apart={
-            name: {q: _apart(by_detector[name], by_detector[names[0]], q) for q in quantities}
+            name: {
+                q: spread(
+                    [
+                        one[q] - reference[k][q]
+                        for k, one in measured[name].items()
+                        if k in reference
+                    ]
+                )
+                for q in quantities
+            }
             for name in names[1:]
         },
         precision={name: _mean_curves(found) for name, found in by_detector.items()},
@@ -112,16 +126,6 @@ def _quantities(result: Result) -> dict[str, float]:
         for recall in RECALLS:
             found[f"precision at recall {recall:g}, IoU {iou:g}"] = curves.precision_at(iou, recall)
     return found
-
-
-def _apart(found: Sequence[Result], reference: Sequence[Result], quantity: str) -> Spread:
-    """Only trainings of one place are a pair."""
-    kept: list[float] = []
-    for place in dict.fromkeys(one.place for one in found):
-        a = {one.seed: _quantities(one)[quantity] for one in found if one.place == place}
-        b = {one.seed: _quantities(one)[quantity] for one in reference if one.place == place}
-        kept += differences(a, b).values()
-    return spread(kept)
 
 
 def _mean_curves(found: Sequence[Result]) -> tuple[tuple[float, ...], ...]:
