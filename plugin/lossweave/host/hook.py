@@ -104,7 +104,7 @@ class HostHook:
         """Refuse what looks at whole parameters, where FSDP leaves a part of each here."""
         for combination in self.combinations.values():
             for combiner in combination.combiners:
-                if combiner.inactive == "hold" or combiner.reads_grad_norm:
+                if _whole_gradients(combiner):
                     what = (
                         "inactive='hold' asks which parameters a term alone reaches"
                         if combiner.inactive == "hold"
@@ -122,7 +122,7 @@ class HostHook:
                 (
                     type(combiner).__name__
                     for combiner in combination.combiners
-                    if combiner.inactive == "hold" or combiner.reads_grad_norm
+                    if _whole_gradients(combiner)
                 ),
                 "on_nonfinite='skip'" if combination.skips else "",
             )
@@ -304,10 +304,8 @@ class HostHook:
             return ""
         raw = {name: value for name, value in bad.items() if name != total} or bad
         words, advice = ", ".join(f"{name} is {value}" for name, value in raw.items()), PLAIN_ADVICE
-        for combination in self.combinations.values():
-            words = described(bad, total, combination.terms, combination.label)
-            advice = ADVICE
-            break
+        if (first := next(iter(self.combinations.values()), None)) is not None:
+            words, advice = described(bad, total, first.terms, first.label), ADVICE
         at = "" if self.progress is None else f"iteration {self.progress.iteration}: "
         if not self.skips:
             raise NonFiniteLossError(f"{at}{words}; {advice}")
@@ -344,3 +342,8 @@ class HostHook:
         """The inverse of :meth:`state_dict`; a new start where it is empty."""
         self.skipped = state.get("skipped", 0)
         self.in_a_row = state.get("in_a_row", 0)
+
+
+def _whole_gradients(combiner: Any) -> bool:
+    """Whether it looks at the parameters' gradients, as the optimizer is given them."""
+    return combiner.inactive == "hold" or combiner.reads_grad_norm
