@@ -6,15 +6,15 @@ from functools import partial
 from pathlib import Path
 
 from lossweave.errors import LossweaveError
-from lossweave.host.paths import resolve_config
 from lossweave.mmdet.configs import load_config
 from lossweave.studies.ledger.book import Book
 from lossweave.studies.ledger.result import Result
 from lossweave.studies.precision_recall.curves import Curves, curves_of
 from lossweave.studies.precision_recall.findings import Asked
 from lossweave.studies.precision_recall.results import STUDY, report_detectors, with_curves
+from lossweave.studies.runs.boxes import boxes_of
 from lossweave.studies.runs.method import Method, Trial
-from lossweave.studies.runs.processes import call, run_all
+from lossweave.studies.runs.processes import run_all
 from lossweave.studies.runs.results import filled, wanted
 from lossweave.studies.runs.training import parsed_options, serial_loading, train_and_test
 
@@ -58,6 +58,7 @@ def _trials(asked: Asked) -> list[Trial]:
             str(Path(asked.work_dir) / Path(config).stem),
             (*serial_loading(config), *asked.options),
             asked.jobs,
+            boxes=True,
         )
         for seed in asked.seeds
         for config in asked.configs
@@ -73,17 +74,6 @@ def _obtained(book: Book, trial: Trial, command: str) -> Result:
 
 
 def _curves(trial: Trial) -> Curves:
-    """Of the finished training's detections on the test split, by the framework's own metric."""
-    folder = trial.folder
-    prefix = folder / "test" / "boxes"
-    boxes = prefix.with_name("boxes.bbox.json")
-    if not boxes.is_file():
-        checkpoint = (folder / "last_checkpoint").read_text().strip()
-        words = [
-            *("tools/test.py", resolve_config(trial.config), checkpoint),
-            *("--work-dir", str(folder / "boxes"), "--cfg-options", *trial.options),
-            f"test_evaluator.outfile_prefix={prefix}",
-        ]
-        call(words, folder / "log.txt", trial.jobs)
+    """Of the finished training's boxes on the test split, by the framework's own metric."""
     cfg = load_config(trial.config, parsed_options(trial.options))
-    return curves_of(cfg.test_evaluator.ann_file, boxes)
+    return curves_of(cfg.test_evaluator.ann_file, boxes_of(trial))

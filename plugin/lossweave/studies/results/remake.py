@@ -8,14 +8,22 @@ from typing import Any
 
 from lossweave.errors import LossweaveError
 from lossweave.studies.alternating_vs_joint import results as alternating_vs_joint
+from lossweave.studies.arms.report import alike as alike_arms
+from lossweave.studies.box_losses import report as box_losses
+from lossweave.studies.box_losses.study import STUDY as BOX_LOSSES
 from lossweave.studies.compare import results as compare
-from lossweave.studies.compare.questions import Answers, write_questions
+from lossweave.studies.compare.questions import Answers, questions_of, write_questions
 from lossweave.studies.compare.tiers import Tier, ranks_of, write_tiers
 from lossweave.studies.diagnose import results as diagnose
 from lossweave.studies.ledger.book import LEDGER_FILE
 from lossweave.studies.ledger.ledger import read
 from lossweave.studies.ledger.result import Result
 from lossweave.studies.precision_recall import results as precision_recall
+from lossweave.studies.regularisation import report as regularisation
+from lossweave.studies.regularisation.study import STUDY as REGULARISATION
+from lossweave.studies.report.questions import Question
+from lossweave.studies.scale import report as scale
+from lossweave.studies.scale.study import STUDY as SCALE
 from lossweave.studies.short_runs import results as short_runs
 from lossweave.studies.tune import results as tune
 from lossweave.studies.turns import results as turns
@@ -30,10 +38,13 @@ class Report:
     Args:
         write: from results, into a folder.
         alike: of a result, what has to be the same in all of them.
+        question: the row of questions.md that the results of a folder make, by its name; None
+            where the study has none of its own.
     """
 
     write: Callable[[Sequence[Result], str], None]
     alike: Callable[[Result], Any] = attrgetter("setting")
+    question: Callable[[Sequence[Result], str], Question] | None = None
 
 
 def _compare(results: Sequence[Result], work_dir: str) -> None:
@@ -43,9 +54,12 @@ def _compare(results: Sequence[Result], work_dir: str) -> None:
 #: By the study's name.
 REPORTS = {
     alternating_vs_joint.STUDY: Report(alternating_vs_joint.report),
+    BOX_LOSSES: Report(box_losses.report, alike_arms, box_losses.question),
     compare.STUDY: Report(_compare),
     diagnose.STUDY: Report(diagnose.report),
     precision_recall.STUDY: Report(precision_recall.report, precision_recall.alike),
+    REGULARISATION: Report(regularisation.report, alike_arms, regularisation.question),
+    SCALE: Report(scale.report, alike_arms, scale.question),
     short_runs.STUDY: Report(short_runs.report, short_runs.alike),
     tune.STUDY: Report(tune.report, tune.alike),
     turns.STUDY: Report(turns.report),
@@ -111,8 +125,11 @@ def write_together(ledgers: Sequence[Path], root: str | Path) -> None:
         root: where ``questions.md`` and ``tiers.md`` go.
     """
     by_config: dict[str, tuple[int, Tier, Answers]] = {}
+    others: list[Question] = []
     for ledger in ledgers:
         results = read(ledger).results
+        if (asks := REPORTS[results[0].study].question) is not None:
+            others.append(asks(results, ledger.parent.name))
         if results[0].study == compare.STUDY:
             comparison = compare.comparison_of(results, str(ledger.parent))
             found = compare.findings_of(comparison, results)
@@ -123,8 +140,9 @@ def write_together(ledgers: Sequence[Path], root: str | Path) -> None:
                 by_config[comparison.config] = (rates, tier, answers)
     tiers = [tier for _, tier, _ in by_config.values()]
     write_tiers(tiers, root)
-    if by_config:
-        write_questions([a for _, _, a in by_config.values()], ranks_of(tiers), root)
+    if by_config or others:
+        compared = questions_of([a for _, _, a in by_config.values()], ranks_of(tiers))
+        write_questions([*compared, *others], root)
 
 
 def _refuse_several_settings(named: str, results: Sequence[Result], report: Report) -> None:

@@ -89,6 +89,10 @@ class Trial:
         options: further ``--cfg-options``.
         jobs: trainings that share the cores.
         rate: the learning rate; the config's if None.
+        boxes: whether the detections on the test split are kept
+            (:mod:`~lossweave.studies.runs.boxes`).
+        may_diverge: whether a loss that stops being finite is a finding and no mistake, as it is
+            wherever the study asks for a rate.
     """
 
     method: Method
@@ -98,6 +102,8 @@ class Trial:
     options: tuple[str, ...] = ()
     jobs: int = 1
     rate: float | None = None
+    boxes: bool = False
+    may_diverge: bool = False
 
     @property
     def folder(self) -> Path:

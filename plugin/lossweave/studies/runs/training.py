@@ -19,6 +19,7 @@ from lossweave.errors import LossweaveError, NonFiniteLossError
 from lossweave.host.paths import resolve_config
 from lossweave.mmdet.configs import load_config
 from lossweave.studies.ledger.identity import code_of_today, machine_of_today, without_harmless
+from lossweave.studies.runs.boxes import kept_boxes
 from lossweave.studies.runs.method import AP, AP50, Score, Trial
 from lossweave.studies.runs.processes import call, last_line, threads_for
 from lossweave.studies.runs.record import read_run
@@ -37,8 +38,8 @@ __all__ = [
 def train_and_test(trial: Trial) -> Score:
     """Train (or go on, or find it finished), evaluate on the test split, and keep the score.
 
-    Where the study asked for a learning rate, a training whose loss stops being finite has
-    AP 0, and ``diverged`` among its details.
+    Where the study asked for a learning rate, or says that it may, a training whose loss stops
+    being finite has AP 0, and ``diverged`` among its details.
 
     Raises:
         LossweaveError: the training failed (its log is named), or the folder holds a finished
@@ -65,9 +66,9 @@ def train_and_test(trial: Trial) -> Score:
     try:
         call([*train[:4], *resume, *train[4:]], log, trial.jobs)
     except NonFiniteLossError:
-        if trial.rate is None:
+        if trial.rate is None and not trial.may_diverge:
             raise
-        # In a sweep over rates a loss that stops being finite is a finding, not a mistake.
+        # Where rates are swept, a loss that stops being finite is a finding, not a mistake.
         details = dict(command=command, diverged=last_line(log), **_origin(trial))
         score = Score(method.label, seed, 0.0, 0.0, 0.0, details, trial.rate)
         write_json(finished, score.__dict__)
@@ -75,7 +76,8 @@ def train_and_test(trial: Trial) -> Score:
     run = read_run(folder, method.combiner)
     checkpoint = (folder / "last_checkpoint").read_text().strip()
     test = ["tools/test.py", config, checkpoint, "--work-dir", str(folder / "test")]
-    call([*test, *(["--cfg-options", *trial.options] if trial.options else [])], log, trial.jobs)
+    tested = [*trial.options, *([kept_boxes(trial)] if trial.boxes else [])]
+    call([*test, *(["--cfg-options", *tested] if tested else [])], log, trial.jobs)
     metrics = read_test_metrics(folder / "test")
     score = Score(
         method=method.label,

@@ -1,0 +1,102 @@
+"""What every report of arms has: the end of the page, its facts, and a row of questions.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+from lossweave.studies.arms.study import PLACES
+from lossweave.studies.ledger.facts import facts_of, places_text
+from lossweave.studies.ledger.result import Result
+from lossweave.studies.report.questions import Question, cost_of
+from lossweave.studies.report.tables import markdown_table
+from lossweave.utils.files import write_json
+from lossweave.utils.provenance import machine_line
+
+__all__ = ["alike", "arm_name", "facts_for", "question_of", "write_page"]
+
+
+def alike(result: Result) -> Any:
+    """Arms are compared: detector and budget are the same, what is set differs."""
+    return (result.study, result.config, tuple(sorted(result.budget.items())))
+
+
+def arm_name(result: Result) -> str:
+    """Where an arm stands, in words."""
+    places: Mapping[str, Any] = result.details[PLACES]
+    said = [f"{axis} {v if isinstance(v, str) else format(v, 'g')}" for axis, v in places.items()]
+    return ", ".join(said)
+
+
+def facts_for(results: Sequence[Result]) -> dict[str, Any]:
+    """Where the numbers come from."""
+    seeds = sorted({result.seed for result in results})
+    return facts_of(results, config=results[0].config, seeds=seeds, budget=results[0].budget)
+
+
+def write_page(
+    folder: str | Path,
+    name: str,
+    parts: Sequence[str],
+    results: Sequence[Result],
+    findings: Any,
+) -> Path:
+    """Write ``NAME.md``, its facts and trainings at the end, and ``NAME.json``; say where.
+
+    Args:
+        folder: where to.
+        name: the study's.
+        parts: the page above that: paragraphs, tables, pictures.
+        results: the trainings.
+        findings: plain values for the JSON.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    facts = facts_for(results)
+    places = places_text((r.place, f"{arm_name(r)}, seed {r.seed}") for r in results)
+    ended = [
+        *parts,
+        *([f"## Trained in several places\n\n{places}"] if places else []),
+        "## Every training\n\n" + _trainings(results),
+        f"Command: `{facts['command']}`",
+        f"Date: {facts['date']}. Code: {facts['code']}. Machine: {machine_line(facts['machine'])}.",
+    ]
+    write_json(folder / f"{name}.json", {**facts, "findings": findings})
+    page = folder / f"{name}.md"
+    page.write_text("\n\n".join(ended) + "\n")
+    return page
+
+
+def question_of(
+    asked: str, name: str, study: str, answer: str, effect: str, results: Sequence[Result]
+) -> Question:
+    """The row of a study.
+
+    Args:
+        asked: the question.
+        name: of the ledger's folder.
+        study: of the page in it.
+        answer: in a sentence.
+        effect: with an interval.
+        results: of the ledger.
+    """
+    link = f"[{name}]({name}/{study}.md)"
+    return Question(
+        asked, link, answer, effect, cost_of(results), facts_of(results)["command"]
+    )
+
+
+def _trainings(results: Sequence[Result]) -> str:
+    by_arm: Callable[[Result], Any] = attrgetter("seed")
+    rows = [
+        [
+            f"{arm_name(r)}, seed {r.seed}",
+            "diverged" if "diverged" in r.details else f"{r.scores['test']:.3f}",
+            f"{r.seconds.get('training', float('nan')):.0f}",
+            f"`{r.command}`",
+        ]
+        for r in sorted(results, key=by_arm)
+    ]
+    return markdown_table(["training", "AP", "seconds", "command"], rows)

@@ -1,0 +1,1 @@
+"""Box losses beside each other, on training boxes with gross errors."""

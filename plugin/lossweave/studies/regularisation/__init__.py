@@ -1,0 +1,1 @@
+"""A penalty on the weights: the data's loss against it over lambda, and where the corner lies."""

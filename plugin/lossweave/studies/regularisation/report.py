@@ -1,0 +1,139 @@
+"""The report: verdict, tables, and three pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from math import isfinite
+from pathlib import Path
+
+from lossweave.studies.arms.report import question_of, write_page
+from lossweave.studies.ledger.result import Result
+from lossweave.studies.regularisation.findings import (
+    SPARSE,
+    Curve,
+    RegularisationFindings,
+    find_regularisation,
+)
+from lossweave.studies.regularisation.plots import plot_l_curves, plot_strengths, plot_weights
+from lossweave.studies.regularisation.study import STUDY
+from lossweave.studies.report.paired import Spread, spread
+from lossweave.studies.report.questions import Question
+from lossweave.studies.report.tables import counted, markdown_table, number
+
+__all__ = ["question", "report", "verdict"]
+
+_ASKED = "Is the corner of the L-curve the best lambda?"
+_TITLES = {"l1": "The l1 penalty", "l2": "The l2 penalty", "decay": "AdamW's decay"}
+
+
+def report(results: Sequence[Result], work_dir: str) -> None:
+    """Write ``regularisation.md``, its JSON and the pictures from a ledger's results."""
+    found = find_regularisation(results)
+    folder = Path(work_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    plot_l_curves(found, folder / "l_curve.png")
+    plot_strengths(found, folder / "strength.png")
+    plot_weights(found, folder / "weights.png")
+    page = write_page(folder, STUDY, _parts(found, results), results, asdict(found))
+    print(f"\n{verdict(found)}\n\n{page}")
+
+
+def question(results: Sequence[Result], name: str) -> Question:
+    """The row of questions.md."""
+    found = find_regularisation(results)
+    effects = [
+        f"{kind}: corner minus best {curve.lost.text()} AP"
+        for kind, curve in found.curves.items()
+        if curve.lost.count and kind != "decay"
+    ]
+    return question_of(
+        _ASKED, name, STUDY, verdict(found), "; ".join(effects) or "-", results
+    )
+
+
+def verdict(found: RegularisationFindings) -> str:
+    """For each kind, where the corner is, where the best AP is, and what the corner costs."""
+    said = [_said(curve) for kind, curve in found.curves.items() if kind != "decay"]
+    gains = [_gain(curve) for curve in found.curves.values()]
+    return " ".join([*said, *filter(None, gains)])
+
+
+def _said(curve: Curve) -> str:
+    best = f"{curve.best:g}" if curve.best else "no penalty at all"
+    if curve.corner is None:
+        return f"{curve.kind}: the curve has no corner; the best AP on validation is with {best}."
+    seeds = ", ".join(f"{value:g}" for value in curve.corners)
+    where = f"{curve.kind}: the corner is at lambda {curve.corner:g} (by seed {seeds})"
+    if curve.corner == curve.best:
+        return f"{where}, which is the best one by AP on validation, too."
+    shown = {
+        1: "whose test AP is above, all the same",
+        0: "a difference in test AP that is not shown",
+        -1: "and the corner's test AP is below",
+    }[curve.lost.sign]
+    return f"{where}, the best one by AP on validation is {best}, {shown} ({curve.lost.text()})."
+
+
+def _gain(curve: Curve) -> str:
+    shown = [p for p in curve.points if p.strength and p.gain.sign > 0]
+    if not shown:
+        return f"No strength of {curve.kind} is shown to raise AP."
+    best = max(shown, key=lambda point: point.gain.mean)
+    return f"{curve.kind} at {best.strength:g} raises test AP by {best.gain.text()}."
+
+
+def _parts(found: RegularisationFindings, results: Sequence[Result]) -> list[str]:
+    seeds = len({result.seed for result in results})
+    budget = ", ".join(f"{value} {name}" for name, value in sorted(results[0].budget.items()))
+    sd = f"{found.sd:.4f}" if isfinite(found.sd) else "not known with one seed"
+    tables = [
+        f"## {_TITLES[kind]}\n\n{markdown_table(*_table(curve))}"
+        for kind, curve in found.curves.items()
+    ]
+    return [
+        f"# Penalties and the corner of the L-curve: {counted(seeds, 'seed')}",
+        verdict(found),
+        "A penalty is one more loss, added with the factor lambda: l1 is lambda times the sum of "
+        "|w|, l2 lambda / 2 times that of w², AdamW's decay takes lr times lambda times w "
+        f"away at every step, beside the gradient. All of them on the same {found.modules:,} "
+        "weights and biases, whose size is read after the training; the data's loss is the mean "
+        "of the other losses over the last 100 iterations. The corner is the point at which the "
+        "curve in the plane of the logarithms bends most, by the circle through a point and its "
+        "neighbours (Hansen 1992 puts the best lambda there). Trainings with a penalty have no "
+        f"decay. Every training has the same budget ({budget}); intervals are Student's at 95 %, "
+        f"over the seeds; the spread of AP over seeds, pooled, is {sd}.",
+        "![L-curves](l_curve.png)",
+        "![AP over lambda](strength.png)",
+        "![What becomes of the weights](weights.png)",
+        *tables,
+    ]
+
+
+def _table(curve: Curve) -> tuple[list[str], list[list[str]]]:
+    size = "sum abs w" if curve.kind == "l1" else "sum w² / 2"
+    header = ["lambda", "data's loss", size, f"weights {SPARSE}", "val AP", "test AP",
+              "minus none", ""]  # fmt: skip
+    rows = []
+    for point in curve.points:
+        marks = [
+            *(["corner"] if point.strength == curve.corner else []),
+            *(["best"] if point.strength == curve.best else []),
+        ]
+        rows.append(
+            [
+                f"{point.strength:g}",
+                number(spread(point.data).mean),
+                f"{spread(point.size).mean:.4g}",
+                f"{100 * spread(point.sparse).mean:.1f} %",
+                number(spread(point.val).mean),
+                _plain(spread(point.ap)),
+                point.gain.text() if point.strength else "",
+                ", ".join(marks),
+            ]
+        )
+    return header, rows
+
+
+def _plain(found: Spread) -> str:
+    return found.text(signed=False)
