@@ -58,8 +58,8 @@ def scale(arguments: Sequence[str] | None = None) -> None:
         help="the gradient's norm as the config has it, or not at all (on off)",
     )  # fmt: skip
     parser.add_argument(
-        "--rates", nargs="+", type=typed(RATE), default=[2e-3, 2e-2], metavar="RATE",
-        help="of the optimizers, in their order (0.002 0.02)",
+        "--rates", nargs="+", type=typed(RATE), default=[2e-3, 5e-3], metavar="RATE",
+        help="of the optimizers, in their order (0.002 0.005)",
     )  # fmt: skip
     parser.add_argument(
         "--tuned", nargs="*", type=_POSITIVE, default=[1e-3, 1.0, 1000.0], metavar="B",
