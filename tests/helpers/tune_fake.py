@@ -9,8 +9,9 @@ from typing import Any
 from lossweave.studies.ledger.book import Book
 from lossweave.studies.ledger.result import Result
 from lossweave.studies.tune.search import Tuning
+from lossweave.studies.tune.setting import Setting
 from lossweave.studies.tune.space import Point, Space
-from lossweave.studies.tune.trainings import Setting, wanted
+from lossweave.studies.tune.trainings import wanted
 
 RATE = 0.002
 SETTING = Setting(

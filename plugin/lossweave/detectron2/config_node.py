@@ -34,6 +34,8 @@ def add_lossweave_config(cfg: CfgNode) -> CfgNode:
                           :func:`lossweave.detectron2.build_numbered_train_loader`)
     ``HELD_OUT``          names of data sets that are not trained on, for AutoLoss
     ``HELD_OUT_BATCHES``  how many training batches of them are measured
+    ``RUNGS``             iterations at which lossweave's tools evaluate; they end at the last
+                          (see :class:`lossweave.detectron2.rungs.RungHook`)
     ``SCHEDULE``          of a training in stages, with ``PROPOSALS`` and ``EVALUATION``: what
                           ``schedule``, ``proposals`` and ``evaluation`` are in a LazyConfig
     ===================== ===================================================================
@@ -63,6 +65,7 @@ def add_lossweave_config(cfg: CfgNode) -> CfgNode:
     node.NUMBERED_DRAWS = False
     node.HELD_OUT = ()
     node.HELD_OUT_BATCHES = 1
+    node.RUNGS = ()
     for key in OWN_KEYS:
         node[key.upper()] = CfgNode(new_allowed=True)
     cfg.LOSSWEAVE = node

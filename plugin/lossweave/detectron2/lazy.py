@@ -24,6 +24,7 @@ from lossweave.detectron2.checkpoints import WholeCheckpointer, start_from
 from lossweave.detectron2.hook import CombinerHook
 from lossweave.detectron2.interrupt import SaveOnInterruptHook
 from lossweave.detectron2.run import train_explained
+from lossweave.detectron2.rungs import RungHook
 from lossweave.errors import wrong_input
 
 __all__ = ["evaluate_lazy", "test_lazy", "train_lazy"]
@@ -65,7 +66,16 @@ def _trainer_of(
     trainer = kind(model, loader, optimizer)
     checkpointer = WholeCheckpointer(model, cfg.train.output_dir, trainer=trainer)
     interrupt = SaveOnInterruptHook(checkpointer)
-    evaluate = interrupt.stoppable(lambda: evaluate_lazy(cfg, model))
+
+    def evaluate() -> Any:
+        return evaluate_lazy(cfg, model)
+
+    stoppable = interrupt.stoppable(evaluate)
+    rungs, looks = cfg.train.get("rungs"), None
+    if rungs:
+        found = cfg.dataloader.evaluator.get("output_dir") or f"{cfg.train.output_dir}/inference"
+        cfg.dataloader.evaluator.output_dir = found
+        looks = RungHook(list(rungs), evaluate, stoppable, checkpointer, found)
     held_out = cfg.dataloader.get("held_out")
     combiner_hook = CombinerHook(held_out=None if held_out is None else instantiate(held_out))
     main = comm.is_main_process()
@@ -77,10 +87,11 @@ def _trainer_of(
             *measuring,
             hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
             hooks.PeriodicCheckpointer(checkpointer, **cfg.train.checkpointer) if main else None,
-            hooks.EvalHook(cfg.train.eval_period, evaluate),
+            None if looks else hooks.EvalHook(cfg.train.eval_period, stoppable),
             hooks.PeriodicWriter(writers, period=cfg.train.log_period) if main else None,
             *last,
             interrupt,
+            looks,
         ]
     )
     start = start_from(checkpointer, trainer, cfg.train.init_checkpoint, resume)

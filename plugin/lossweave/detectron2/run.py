@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from lossweave.detectron2.hook import CombinerHook
+from lossweave.detectron2.rungs import RungsDone
 from lossweave.errors import LossweaveError, NonFiniteLossError, one_line
 
 __all__ = ["steady_scripts", "train_explained"]
@@ -34,6 +35,8 @@ def train_explained(hook: CombinerHook, train: Callable[[], Any]) -> None:
     """
     try:
         train()
+    except RungsDone:
+        return
     except LossweaveError:
         raise
     except Exception as error:

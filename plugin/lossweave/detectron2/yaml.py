@@ -21,6 +21,7 @@ from lossweave.detectron2.draws import build_numbered_train_loader
 from lossweave.detectron2.hook import CombinerHook
 from lossweave.detectron2.interrupt import SaveOnInterruptHook
 from lossweave.detectron2.run import train_explained
+from lossweave.detectron2.rungs import RungHook
 from lossweave.errors import LossweaveError, wrong_input
 from lossweave.utils.fields import near_names
 
@@ -58,9 +59,19 @@ class Trainer(DefaultTrainer):
             held_out_batches=node.HELD_OUT_BATCHES,
         )
         last = SaveOnInterruptHook(self.checkpointer)
-        evaluation = hooks.EvalHook(self.cfg.TEST.EVAL_PERIOD, last.stoppable(self._evaluate))
-        made = [evaluation if isinstance(hook, hooks.EvalHook) else hook for hook in made]
-        return [*made[:1], self.combiner_hook, *made[1:], last]
+        stoppable = last.stoppable(self._evaluate)
+        evaluation: list[Any] = [hooks.EvalHook(self.cfg.TEST.EVAL_PERIOD, stoppable)]
+        looks: list[Any] = []
+        if node.RUNGS:
+            found = _evaluation_folder(self.cfg)
+            looks = [RungHook(node.RUNGS, self._evaluate, stoppable, self.checkpointer, found)]
+            evaluation = []
+        made = [
+            new
+            for hook in made
+            for new in (evaluation if isinstance(hook, hooks.EvalHook) else [hook])
+        ]
+        return [*made[:1], self.combiner_hook, *made[1:], last, *looks]
 
     def _evaluate(self) -> Any:
         self._last_eval_results = self.test(self.cfg, self.model)
@@ -86,6 +97,10 @@ def _held_out(cfg: CfgNode) -> Any:
     return build_numbered_train_loader(cfg)
 
 
+def _evaluation_folder(cfg: CfgNode) -> str:
+    return str(Path(cfg.OUTPUT_DIR) / "inference")
+
+
 def evaluator_of(cfg: CfgNode, dataset: str) -> Any:
     """The evaluator of a registered data set, by the type in its metadata.
 
@@ -93,7 +108,7 @@ def evaluator_of(cfg: CfgNode, dataset: str) -> Any:
         LossweaveError: the type is unknown, or wants detections from a network of proposals.
     """
     kind = MetadataCatalog.get(dataset).get("evaluator_type")
-    folder = str(Path(cfg.OUTPUT_DIR) / "inference")
+    folder = _evaluation_folder(cfg)
     meta = cfg.MODEL.META_ARCHITECTURE
     proposals = "ProposalNetwork" in (meta, cfg.LOSSWEAVE.BASE_DETECTOR)
     if kind == "coco":

@@ -9,7 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
-from lossweave.errors import LossweaveError
+from lossweave.host.rungs import checked_rungs, detections_of
 from lossweave.mmdet.checkpoints import WHOLE_FILES
 from lossweave.registry import HOOKS
 from lossweave.utils.files import write_atomically
@@ -39,11 +39,7 @@ class RungHook(Hook):
     priority = "LOWEST"  # after everything that belongs to the iteration
 
     def __init__(self, at: Sequence[int]) -> None:
-        numbers = [at] if isinstance(at, int) else list(at)
-        whole = all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in numbers)
-        if not numbers or not whole or sorted(set(numbers)) != numbers:
-            raise LossweaveError(f"rungs {at!r} should be whole numbers above 0, ascending")
-        self._at = numbers
+        self._at = checked_rungs(at)
 
     def before_train(self, runner: Runner) -> None:
         """A training that was saved at its last rung may have been stopped in the evaluation."""
@@ -84,7 +80,8 @@ class RungHook(Hook):
             return
         for metric in runner.val_loop.evaluator.metrics:
             if hasattr(metric, "outfile_prefix"):
-                metric.outfile_prefix = os.path.join(runner.work_dir, f"rung_{rung}")
+                kept = str(detections_of(runner.work_dir, rung))
+                metric.outfile_prefix = kept.removesuffix(".bbox.json")
         runner.val_loop.run()
 
     @staticmethod

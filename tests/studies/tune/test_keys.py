@@ -7,8 +7,9 @@ from helpers.mmdet_toy import toy_config, write_data
 from mmengine.config import Config
 
 from lossweave.errors import LossweaveError
-from lossweave.studies.tune.child import child_settings, write_child
-from lossweave.studies.tune.keys import Response, find_keys, keys_of_terms
+from lossweave.studies.tune.child import child_settings
+from lossweave.studies.tune.in_mmdet import find_keys, write_child
+from lossweave.studies.tune.keys import Response, keys_of_terms
 from lossweave.studies.tune.space import Point
 
 POINT = Point((1.0,), (1.5, 0.5), 0.004)
@@ -39,7 +40,7 @@ def test_a_two_stage_detector_has_two_keys_a_term(data: Path, tmp_path: Path) ->
     }
     assert keys.complete and keys.values[f"{roi}.loss_bbox.loss_weight"] == 3.0
     stock = child_settings(keys, ["cls", "loc"], POINT, "auto")
-    child = write_child(tmp_path / "tuned.py", config, ["train_cfg.max_iters=9"], POINT, stock)
+    child = write_child(tmp_path, config, ["train_cfg.max_iters=9"], POINT, stock)
     found = Config.fromfile(child)
     assert found.model.rpn_head.loss_cls.loss_weight == 1.5
     assert found.model.roi_head.bbox_head.loss_bbox.loss_weight == 1.5  # 3 x 0.5
@@ -56,7 +57,7 @@ def test_a_detector_without_keys_is_weighed_by_the_combiner(data: Path, tmp_path
         child_settings(keys, ["cls", "loc"], POINT, "stock")
     assert "\n" not in str(refused.value)
     assert child_settings(keys, ["cls", "loc"], POINT, "auto") is None
-    found = Config.fromfile(write_child(tmp_path / "tuned.py", config, [], POINT, None))
+    found = Config.fromfile(write_child(tmp_path, config, [], POINT, None))
     assert found.model.type == "lossweave.CombinedLossDetector"
     assert found.model.combiner == dict(type="Sum", weights=[1.5, 0.5])
     assert found.default_hooks.lossweave.type == "lossweave.CombinerHook"
@@ -69,10 +70,10 @@ def test_a_combined_config_keeps_its_combiner_and_loses_its_weights(
     config = _config("retinanet", data, tmp_path, combiner=combiner)
     keys = find_keys(config)
     stock = child_settings(keys, ["cls", "loc"], POINT, "auto")
-    found = Config.fromfile(write_child(tmp_path / "tuned.py", config, [], POINT, stock))
+    found = Config.fromfile(write_child(tmp_path, config, [], POINT, stock))
     assert found.model.combiner == dict(type="Sum")
     assert found.model.bbox_head.loss_bbox.loss_weight == 0.5
-    found = Config.fromfile(write_child(tmp_path / "tuned.py", config, [], POINT, None))
+    found = Config.fromfile(write_child(tmp_path, config, [], POINT, None))
     assert found.model.combiner == dict(type="Sum", weights=[1.5, 0.5])
     assert found.model.bbox_head.loss_bbox.loss_weight == 1.0
 

@@ -17,8 +17,8 @@ from lossweave.cli import main
 from lossweave.errors import LossweaveError
 from lossweave.studies.ledger.ledger import read
 from lossweave.studies.results.remake import remake
-from lossweave.studies.tune import cli, confirm, trainings
-from lossweave.studies.tune.trainings import setting_of
+from lossweave.studies.tune import cli, confirm, in_mmdet, trainings
+from lossweave.studies.tune.in_mmdet import setting_of
 
 
 def _in_this_process(words: Sequence[str], log: Path, jobs: int = 1) -> None:
@@ -51,8 +51,8 @@ def tuned(config: Path) -> Path:
     """The folder of a search that has been run."""
     home = config.parent / "work"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainings, "call", _in_this_process)
-        patch.setattr(confirm, "call", _in_this_process)
+        for module in (trainings, confirm, in_mmdet):
+            patch.setattr(module, "call", _in_this_process)
         cli.tune([str(config), "--budget", "2", "--rungs", "0.5", "--confirm", "1",
                   "--sampler", "random", "--work-dir", str(home)])  # fmt: skip
     return home

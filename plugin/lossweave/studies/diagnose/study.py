@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from lossweave.errors import LossweaveError
 from lossweave.host.lock import locked
-from lossweave.host.paths import framework_of
 from lossweave.studies.diagnose.asked import STILL, Asked
 from lossweave.studies.diagnose.record import Record
 from lossweave.studies.diagnose.report import write_diagnosis
 from lossweave.studies.diagnose.results import filled, report, wanted
 from lossweave.studies.diagnose.session import Session
 from lossweave.studies.diagnose.verdict import diagnose
+from lossweave.studies.frameworks import framework_module
 from lossweave.studies.ledger.book import Book
 from lossweave.studies.ledger.facts import facts_of
 
 __all__ = ["merged", "run_diagnosis", "watch_training"]
+
+_PACKAGE = "lossweave.studies.diagnose"
 
 
 def run_diagnosis(asked: Asked) -> None:
@@ -30,7 +30,7 @@ def run_diagnosis(asked: Asked) -> None:
         LossweaveError: wrong input.
         KeyboardInterrupt: somebody asked to stop; the report of what was seen is written.
     """
-    ours = wanted(asked, _adapter(asked.config).identity(asked))
+    ours = wanted(asked, framework_module(asked.config, _PACKAGE).identity(asked))
     with locked(asked.folder):
         book = Book(asked.ledger, asked.folder)
         if asked.ledger.plan:
@@ -56,7 +56,7 @@ def watch_training(asked: Asked) -> Record:
         LossweaveError: wrong input, or a training without a look.
         KeyboardInterrupt: somebody asked to stop before the first look.
     """
-    adapter = _adapter(asked.config)
+    adapter = framework_module(asked.config, _PACKAGE)
     records: list[Record] = []
     for checkpoint in asked.checkpoints or (None,):
         session = Session(partial(asked.plan, checkpoint), asked.limit, STILL)
@@ -104,16 +104,3 @@ def merged(records: Sequence[Record]) -> Record:
         },
         interrupted=any(record.interrupted for record in records),
     )
-
-
-def _adapter(config: str) -> Any:
-    """The module that trains a config's framework."""
-    name = framework_of(config)
-    try:
-        return importlib.import_module(f"lossweave.studies.diagnose.in_{name}")
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] == "lossweave":
-            raise
-        raise LossweaveError(
-            f"{config!r} is a config of {name}, and {error.name} is not installed"
-        ) from None

@@ -11,12 +11,11 @@ from pathlib import Path
 from lossweave.errors import LossweaveError
 from lossweave.studies.options import add_ledger, command_line, ledger_of, tool_parser
 from lossweave.studies.tune.child import INTO
-from lossweave.studies.tune.keys import find_keys
+from lossweave.studies.tune.framework import framework_for
 from lossweave.studies.tune.sampling import SAMPLERS
 from lossweave.studies.tune.search import Tuning
 from lossweave.studies.tune.space import Space
 from lossweave.studies.tune.study import Ending, run_grid, run_tune
-from lossweave.studies.tune.trainings import setting_of
 
 __all__ = ["tune"]
 
@@ -69,8 +68,9 @@ def tune(arguments: Sequence[str] | None = None) -> None:
     args = _parser().parse_args(arguments)
     _check(args)
     jobs, asked = args.jobs, command_line("tune", arguments)
-    setting = setting_of(args.config, args.cfg_options, args.seed, asked, jobs)
-    keys = find_keys(args.config, args.cfg_options)
+    framework = framework_for(args.config)
+    setting = framework.setting_of(args.config, args.cfg_options, args.seed, asked, jobs)
+    keys = framework.find_keys(args.config, args.cfg_options)
     searched = args.search.split(",")
     terms = tuple(keys.terms)
     space = Space(

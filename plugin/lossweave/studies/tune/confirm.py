@@ -10,24 +10,22 @@ from datetime import date
 from pathlib import Path
 
 from lossweave.host.paths import resolve_config
-from lossweave.mmdet.configs import load_config
+from lossweave.host.rungs import detections_of
 from lossweave.studies.ledger.book import Book
 from lossweave.studies.ledger.identity import code_of_today, machine_of_today
 from lossweave.studies.ledger.result import Result
 from lossweave.studies.runs.processes import call, threads_for
-from lossweave.studies.runs.training import read_test_metrics
+from lossweave.studies.tune.framework import framework_for
 from lossweave.studies.tune.scores import METRICS, quality_of
+from lossweave.studies.tune.setting import Setting
 from lossweave.studies.tune.space import Point
-from lossweave.studies.tune.trainings import STUDY, Setting, rung_options, wait_for
+from lossweave.studies.tune.trainings import STUDY, wait_for
 from lossweave.utils.provenance import versions
 
 __all__ = ["TUNED", "UNTUNED", "confirmed"]
 
 #: What a confirmation's results are of.
 UNTUNED, TUNED = "untuned config", "tuned config"
-_TEST = {
-    "ap": "coco/bbox_mAP", "ap50": "coco/bbox_mAP_50", "ap75": "coco/bbox_mAP_75",
-}  # fmt: skip
 
 
 def confirmed(
@@ -79,29 +77,22 @@ def _trained(
     asked: Result, setting: Setting, config: str, point: Point | None, folder: Path
 ) -> Result:
     wait_for(folder)
-    log = folder / "log.txt"
+    framework = framework_for(setting.config)
     # The tuned config holds the options already.
     own = replace(setting, options=()) if point else setting
     train = [
         *("tools/train.py", resolve_config(config), "--work-dir", str(folder), "--exact-resume"),
-        *("--cfg-options", *rung_options(own, None, [setting.length])),
+        *("--cfg-options", *framework.rung_options(own, None, [setting.length])),
     ]
     resume = ["--resume"] if (folder / "last_checkpoint").is_file() else []
     began = time.monotonic()
-    call([*train[:4], *resume, *train[4:]], log, setting.jobs)
+    call([*train[:4], *resume, *train[4:]], folder / "log.txt", setting.jobs)
     seconds = time.monotonic() - began
-    val = quality_of(
-        folder / f"rung_{setting.length}.bbox.json", setting.annotations, setting.classes
-    ).as_dict()
+    found = detections_of(folder, setting.length)
+    val = quality_of(found, setting.annotations, setting.classes).as_dict()
     scores = {f"val_{metric}": val[metric] for metric in METRICS}
-    if load_config(config).get("test_evaluator") is not None:
-        checkpoint = (folder / "last_checkpoint").read_text().strip()
-        test = ["tools/test.py", resolve_config(config), checkpoint]
-        given = [*own.options, *(o for o in setting.loading if o.startswith("test_"))]
-        more = ["--cfg-options", *given] if given else []
-        call([*test, "--work-dir", str(folder / "test"), *more], log, setting.jobs)
-        metrics = read_test_metrics(folder / "test")
-        scores.update({f"test_{name}": metrics.get(key, 0.0) for name, key in _TEST.items()})
+    tested = framework.test_scores(own, config, folder)
+    scores.update({f"test_{metric}": score for metric, score in tested.items()})
     return replace(
         asked,
         date=date.today().isoformat(),

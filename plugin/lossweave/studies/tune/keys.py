@@ -13,18 +13,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.registry import init_default_scope
-from mmengine.runner import Runner
-from torch import nn
 
-from lossweave.errors import wrong_input
-from lossweave.mmdet.configs import load_config, with_combiner
-from lossweave.studies.runs.training import parsed_options
+__all__ = [
+    "PROBE",
+    "Keys",
+    "Response",
+    "keys_of_terms",
+    "probing",
+    "response",
+    "same_draws",
+    "sums",
+]
 
-__all__ = ["Keys", "Response", "find_keys", "keys_of_terms"]
-
+#: By what a key is multiplied to see what it weighs.
+PROBE = 2.0
 _KEY = "loss_weight"
-_PROBE = 2.0
 
 
 @dataclass(frozen=True)
@@ -63,50 +66,6 @@ class Keys:
         return not self.problems
 
 
-def find_keys(config: str, options: Sequence[str] = ()) -> Keys:
-    """The keys of a config's terms, from the losses of its first training batch.
-
-    Every ``loss_weight`` of the built model is doubled in turn; the raw losses that double with
-    it are those that it weighs. Nothing is trained.
-
-    Args:
-        config: of MMDetection.
-        options: ``--cfg-options``.
-
-    Raises:
-        LossweaveError: the model or its data cannot be built.
-    """
-    cfg = load_config(config, parsed_options(options))
-    with_combiner(cfg, "Sum")
-    with wrong_input(config), torch.random.fork_rng(), _quiet():
-        init_default_scope(cfg.get("default_scope", "mmdet"))
-        from mmdet.registry import MODELS
-
-        torch.manual_seed(0)
-        model = MODELS.build(cfg.model).train()
-        model.init_weights()
-        loader = {**cfg.train_dataloader, "num_workers": 0, "persistent_workers": False}
-        batch = next(iter(Runner.build_dataloader(loader, seed=0)))
-        data = model.data_preprocessor(batch, training=True)
-        before = _losses(model, data, settle=True)
-        assigned = model.loss_combination.terms.assign(before)
-        terms = dict(zip(model.loss_combination.names, assigned.entries, strict=True))
-        responses = [_response(model, data, cfg.model, name, before) for name in _weighing(model)]
-    return keys_of_terms(terms, [one for one in responses if one is not None], before)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """What builds models and data says a line per parameter and file; not here."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logging.disable(before)
-
-
 def keys_of_terms(
     terms: Mapping[str, Sequence[str]],
     responses: Sequence[Response],
@@ -133,7 +92,7 @@ def keys_of_terms(
         covered: set[str] = set()
         for response in responses:
             moved = {name for name, factor in response.factors.items() if factor != 1.0}
-            exact = all(isclose(response.factors[name], _PROBE, rel_tol=1e-3) for name in moved)
+            exact = all(isclose(response.factors[name], PROBE, rel_tol=1e-3) for name in moved)
             if moved and exact and moved <= set(names) and not moved & covered:
                 chosen.append(response.path)
                 covered |= moved
@@ -147,46 +106,32 @@ def keys_of_terms(
     return Keys(found, {one.path: one.value for one in responses}, problems)
 
 
-def _weighing(model: nn.Module) -> list[str]:
-    """The modules that have a weight of their own, by name."""
-    return [
-        name
-        for name, module in model.named_modules()
-        if isinstance(getattr(module, _KEY, None), (int, float))
-    ]
+def response(
+    path: str, value: float, before: Mapping[str, float], after: Mapping[str, float]
+) -> Response:
+    """What a key does, from the losses before and after it was doubled.
 
+    Args:
+        path: the key's.
+        value: before it was doubled.
+        before: the raw losses.
+        after: the same, of the same batch.
 
-def _response(
-    model: nn.Module, data: Any, cfg: Any, name: str, before: Mapping[str, float]
-) -> Response | None:
-    """What doubling one module's weight does; None where it stands in no config."""
-    node = cfg
-    for step in name.split("."):
-        try:
-            node = node[int(step)] if step.isdigit() else node[step]
-        except (KeyError, IndexError, TypeError):
-            return None
-    module = model.get_submodule(name)
-    value = float(getattr(module, _KEY))
-    try:
-        setattr(module, _KEY, _PROBE * value)  # of this copy, which is built for it and thrown away
-        after = _losses(model, data)
-    finally:
-        setattr(module, _KEY, value)
+    Example:
+        >>> response("a", 1.0, {"cls": 0.5, "loc": 3.0}, {"cls": 1.0, "loc": 3.0}).factors
+        {'cls': 2.0, 'loc': 1.0}
+    """
     factors = {loss: after[loss] / before[loss] for loss in before if before[loss]}
     moved = {loss: 1.0 if isclose(f, 1.0, rel_tol=1e-4) else f for loss, f in factors.items()}
-    return Response(f"model.{name}.{_KEY}", value, moved)
+    return Response(path, value, moved)
 
 
-def _losses(model: Any, data: Any, settle: bool = False) -> dict[str, float]:
-    """The raw losses of a batch, each summed up; random choices are the same every time."""
-    random.seed(0)
-    np.random.seed(0)
-    torch.manual_seed(0)
-    with torch.no_grad():
-        losses = model(**data, mode="loss")
-        if settle:
-            model.loss_combination(losses)
+def sums(losses: Mapping[str, Any]) -> dict[str, float]:
+    """The raw losses of a batch, each summed up; what is no loss is left out.
+
+    Args:
+        losses: as a detector returns them: tensors, or lists of those.
+    """
     return {
         name: float(sum(float(part.mean()) for part in value))
         if isinstance(value, (list, tuple))
@@ -194,3 +139,22 @@ def _losses(model: Any, data: Any, settle: bool = False) -> dict[str, float]:
         for name, value in losses.items()
         if "loss" in name
     }
+
+
+def same_draws() -> None:
+    """Let the random choices of a forward be the same every time."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@contextmanager
+def probing() -> Iterator[None]:
+    """While models are built and looked at: no line a parameter or file, and no draw is used up."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with torch.random.fork_rng(), redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)

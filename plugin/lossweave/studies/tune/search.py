@@ -19,8 +19,9 @@ from lossweave.studies.ledger.book import Book, LedgerOptions
 from lossweave.studies.ledger.result import hashed
 from lossweave.studies.tune.racing import Course, Race
 from lossweave.studies.tune.sampling import distributions, optuna_module, suggest
+from lossweave.studies.tune.setting import Setting
 from lossweave.studies.tune.space import Point, Space
-from lossweave.studies.tune.trainings import Setting, train_rungs, wanted
+from lossweave.studies.tune.trainings import train_rungs, wanted
 
 __all__ = ["STUDY_FILE", "Search", "Tuning"]
 

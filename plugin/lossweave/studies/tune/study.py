@@ -13,9 +13,10 @@ from tqdm import tqdm
 from lossweave.errors import LossweaveError
 from lossweave.studies.ledger.book import Book, LedgerOptions
 from lossweave.studies.ledger.result import Result
-from lossweave.studies.tune.child import child_settings, write_child
+from lossweave.studies.tune.child import child_settings
 from lossweave.studies.tune.confirm import confirmed
 from lossweave.studies.tune.findings import find
+from lossweave.studies.tune.framework import framework_for
 from lossweave.studies.tune.keys import Keys
 from lossweave.studies.tune.report import summary
 from lossweave.studies.tune.results import alike, kept, report
@@ -23,10 +24,7 @@ from lossweave.studies.tune.search import Search, Tuning
 from lossweave.studies.tune.space import Point
 from lossweave.studies.tune.trainings import STUDY, train_rungs, wanted
 
-__all__ = ["CHILD", "Ending", "run_grid", "run_tune"]
-
-#: The config that a search ends in.
-CHILD = "tuned.py"
+__all__ = ["Ending", "run_grid", "run_tune"]
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,8 @@ def run_tune(tuning: Tuning, keys: Keys, ending: Ending, resume: bool = False) -
     stock = child_settings(keys, tuning.space.terms, point, ending.into)
     head = _head(tuning, point, keys, stock is not None)
     setting = tuning.setting
-    tuned = write_child(home / CHILD, setting.config, setting.options, point, stock, head)
+    write = framework_for(setting.config).write_child
+    tuned = write(home, setting.config, setting.options, point, stock, head)
     seeds = [setting.seed + number for number in range(1, ending.confirm + 1)]
     if seeds:
         bar = tqdm(seeds, desc="confirm", unit="seed")
@@ -138,7 +137,7 @@ def _head(tuning: Tuning, point: Point, keys: Keys, stock: bool) -> list[str]:
         f"Weights: {', '.join(f'{term} {weight:g}' for term, weight in terms)}; {point.rate:g}.",
     ]
     if stock:
-        lines.append("They are the config's own loss_weight keys: it takes no plugin to train it.")
+        lines.append("They are the config's own keys: it takes no plugin to train it.")
     elif keys.problems:
         lines.append(f"Weighed by Sum(weights): {next(iter(keys.problems.values()))}.")
     return [*lines, "", f"Command: {setting.asked}"]
