@@ -21,6 +21,9 @@ def child_settings(
 ) -> dict[str, float] | None:
     """The stock keys with the values that a point gives them; None where the combiner weighs.
 
+    Where one term has no key, and the optimizer lets it, all weights are divided by that term's,
+    and the rate and the decay take that up: the same training, up to rounding.
+
     Args:
         keys: of the user's config.
         terms: the terms' names, in the order of the point's weights.
@@ -37,7 +40,7 @@ def child_settings(
     """
     if into == "combiner":
         return None
-    if not keys.complete:
+    if not keys.complete and keys.scaled is None:
         if into == "stock":
             term, why = next(iter(keys.problems.items()))
             raise LossweaveError(
@@ -45,8 +48,14 @@ def child_settings(
                 f"({why}); --into combiner weighs it by Sum(weights)"
             )
         return None
-    return {
-        path: float(f"{keys.values[path] * weight:.{_DIGITS}g}")
-        for term, weight in zip(terms, point.weights, strict=True)
+    weights = dict(zip(terms, point.weights, strict=True))
+    whole = 1.0 if keys.scaled is None else weights[keys.scaled]
+    found = {
+        path: keys.values[path] * weight / whole
+        for term, weight in weights.items()
         for path in keys.terms[term]
     }
+    if keys.scaled is not None and keys.scaling is not None:
+        found[keys.scaling.rate] = point.rate * whole
+        found.update({path: decay / whole for path, decay in keys.scaling.decays.items()})
+    return {path: float(f"{value:.{_DIGITS}g}") for path, value in found.items()}

@@ -20,7 +20,8 @@ from lossweave.studies.tune.study import Ending, run_grid, run_tune
 __all__ = ["tune"]
 
 _DESCRIPTION = """\
-Finds the weights of the sum of losses, and the learning rate, for any MMDetection config.
+Finds the weights of the sum of losses, and the learning rate, for any config of MMDetection or of
+Detectron2 (yaml and lazy).
 
 Searched are the ratios of the terms' weights (as powers of 2; the weights' sum is held, so that
 clipping and Adam's epsilon do not answer in their place) together with the rate. All trainings
@@ -29,14 +30,14 @@ whole training's schedule, and is stopped when its difference to the best so far
 more than its error: of the pictures' choice (a jackknife), and of how far differences still moved
 in the trainings that were finished. What goes on goes on from its checkpoint, exactly.
 
-It ends in a config that inherits from yours, with the weights in its own loss_weight keys where
-all terms have some (so that it takes no plugin to train it), else with Sum(weights); and, over
+It ends in a config that inherits from yours, with the weights in its own keys where all terms have
+some (so that it takes no plugin to train it), else with Sum(weights); and, over
 seeds that the search has not seen, in the paired difference to your config and one sentence
 about it. "No difference could be shown" is one."""
 
 _EXAMPLES = """\
 what is written, in work_dirs/tune_<config>:
-  tuned.py         your config with what was found
+  tuned.py         your config with what was found; tuned.yaml for one of Detectron2's yaml configs
   tune.md          the report, with search.png and front.png
   tune.json        every number
   ledger.jsonl     a line a rung; tools/results.py makes the report anew from it
@@ -46,6 +47,8 @@ what is written, in work_dirs/tune_<config>:
 examples:
   python tools/tune.py configs/mmdet/demo/retinanet_screen.py --budget 8
       8 trainings' worth of search and 2 x 3 to confirm it; about 15 minutes on one free core
+  python tools/tune.py detectron2://COCO-Detection/faster_rcnn_R_50_FPN_1x.yaml --budget 4
+      the same for Detectron2; the score is of DATASETS.TEST, the keys are those of RPN and RoI head
   python tools/tune.py CONFIG --budget 8 --resume
       goes on after a stop; in a second terminal, or on another machine with the same folder
       (with --join), it is a second worker
@@ -103,7 +106,7 @@ def tune(arguments: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = tool_parser(_DESCRIPTION, _EXAMPLES)
     add = parser.add_argument
-    add("config", help="a path or package::path of an MMDetection config")
+    add("config", help="of either framework; a path or package::path")
     add("--budget", type=float, default=8.0, help="in full trainings, at least 2 (%(default)g)")
     add("--prefer", choices=sorted(_METRICS), default="ap",
         help="score by AP, by AP50 (cls) or by AP75 (loc) (%(default)s)")  # fmt: skip

@@ -12,6 +12,7 @@ from scipy import stats
 from lossweave.errors import LossweaveError
 from lossweave.studies.ledger.result import Result
 from lossweave.studies.report.paired import Spread, differences, spread
+from lossweave.studies.report.tables import counted
 from lossweave.studies.tune.confirm import TUNED, UNTUNED
 
 __all__ = ["Confirmation", "Grid", "Trained", "TuneFindings", "find", "front", "knee", "verdict"]
@@ -165,7 +166,7 @@ def verdict(found: Confirmation) -> str:
         'No difference could be shown: tuned minus untuned is +0.020 ± 0.025 AP on test, 3 seeds.'
     """
     ap = found.difference["ap"]
-    said = f"{ap.text()} AP on {found.split}, {ap.count} seeds"
+    said = f"{ap.text()} AP on {found.split}, {counted(ap.count, 'seed')}"
     if ap.sign == 0:
         return f"No difference could be shown: tuned minus untuned is {said}."
     better = "better" if ap.sign > 0 else "WORSE"

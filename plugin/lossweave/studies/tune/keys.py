@@ -18,6 +18,7 @@ __all__ = [
     "PROBE",
     "Keys",
     "Response",
+    "Scaling",
     "keys_of_terms",
     "probing",
     "response",
@@ -27,7 +28,7 @@ __all__ = [
 
 #: By what a key is multiplied to see what it weighs.
 PROBE = 2.0
-_KEY = "loss_weight"
+_NO_KEY = "has no loss_weight key"
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,23 @@ class Response:
 
 
 @dataclass(frozen=True)
+class Scaling:
+    r"""Where a config has what a factor of the whole loss can be moved into.
+
+    SGD without clipping steps by :math:`\eta (c g + \lambda w)`, as it does with the rate
+    :math:`c \eta`, the gradient :math:`g` and the decay :math:`\lambda / c`: momentum included, a
+    loss that is :math:`c` times as large is another rate and decay, and nothing else.
+
+    Args:
+        rate: the learning rate's key.
+        decays: by key of a weight decay, its value.
+    """
+
+    rate: str
+    decays: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Keys:
     """The terms, and where the config weighs them.
 
@@ -54,22 +72,32 @@ class Keys:
             none that do so and weigh nothing else.
         values: by key, what the config has.
         problems: for each term without keys, why.
+        scaling: where a factor of all weights may go; None where nothing can take it.
     """
 
     terms: Mapping[str, tuple[str, ...]]
     values: Mapping[str, float]
     problems: Mapping[str, str]
+    scaling: Scaling | None = None
 
     @property
     def complete(self) -> bool:
         """Whether every term has its keys."""
         return not self.problems
 
+    @property
+    def scaled(self) -> str | None:
+        """The one term that has no key, and keeps its weight while the whole loss is scaled."""
+        lacking = [term for term, why in self.problems.items() if why.endswith(_NO_KEY)]
+        alone = len(lacking) == len(self.problems) == 1
+        return lacking[0] if self.scaling and alone else None
+
 
 def keys_of_terms(
     terms: Mapping[str, Sequence[str]],
     responses: Sequence[Response],
     losses: Mapping[str, float],
+    scaling: Scaling | None = None,
 ) -> Keys:
     """Keys that together weigh all losses of a term, and nothing else, each loss once.
 
@@ -77,6 +105,7 @@ def keys_of_terms(
         terms: by term, its raw losses.
         responses: what each key does.
         losses: the raw losses; one that is zero shows no response.
+        scaling: of the config.
 
     Example:
         >>> response = Response("a.loss_weight", 1.0, {"loss_cls": 2.0, "loss_box": 1.0})
@@ -99,11 +128,11 @@ def keys_of_terms(
         silent = [name for name in names if not losses.get(name)]
         missing = [name for name in names if name not in covered and name not in silent]
         if missing:
-            problems[term] = f"{missing[0]} has no {_KEY} key"
+            problems[term] = f"{missing[0]} {_NO_KEY}"
         elif not chosen:
             problems[term] = f"{', '.join(names) or term} is zero in the first batch"
         found[term] = () if missing else tuple(chosen)
-    return Keys(found, {one.path: one.value for one in responses}, problems)
+    return Keys(found, {one.path: one.value for one in responses}, problems, scaling)
 
 
 def response(

@@ -138,6 +138,11 @@ def _head(tuning: Tuning, point: Point, keys: Keys, stock: bool) -> list[str]:
     ]
     if stock:
         lines.append("They are the config's own keys: it takes no plugin to train it.")
+        if keys.scaled is not None:
+            lines.append(
+                f"{keys.scaled} has no key and keeps its weight: all weights are divided by what "
+                "was found for it, the decay too, and the rate is multiplied by it."
+            )
     elif keys.problems:
         lines.append(f"Weighed by Sum(weights): {next(iter(keys.problems.values()))}.")
     return [*lines, "", f"Command: {setting.asked}"]
