@@ -62,6 +62,7 @@ def test_a_front_and_its_knee() -> None:
     assert front(qualities) == [0, 1, 2]
     assert knee([qualities[i] for i in front(qualities)]) == 1
     assert knee(qualities[:2]) is None
+    assert knee([(0.0, 1.0), (0.2, 0.1), (1.0, 0.0)]) is None  # below the line between the ends
 
 
 def test_a_report_without_trainings() -> None:

@@ -100,7 +100,7 @@ class TuneFindings:
         grid: None without one.
         confirmation: None without one.
         front: labels of the points of which none is better in both qualities, by AP50.
-        knee: the label of the one that gives up least of both; None for fewer than three.
+        knee: the label of the one that gives up least of both; None where none does.
         spent: rows of the table of what was spent.
     """
 
@@ -193,7 +193,7 @@ def front(qualities: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def knee(qualities: Sequence[tuple[float, float]]) -> int | None:
-    """Which point of a front lies farthest above the line between its ends.
+    """Which point of a front lies farthest above the line between its ends; None if none does.
 
     Args:
         qualities: of a front, by the first quality ascending; each is scaled to its range.
@@ -201,13 +201,16 @@ def knee(qualities: Sequence[tuple[float, float]]) -> int | None:
     Example:
         >>> knee([(0.0, 1.0), (0.8, 0.9), (1.0, 0.0)])
         1
+        >>> knee([(0.0, 1.0), (0.2, 0.1), (1.0, 0.0)]) is None
+        True
     """
     if len(qualities) < 3:
         return None
     values = np.asarray(qualities, dtype=float)
     span = values.max(axis=0) - values.min(axis=0)
     above = ((values - values.min(axis=0)) / np.where(span > 0, span, 1)).sum(axis=1)
-    return int(above.argmax())
+    at = int(above.argmax())
+    return at if above[at] > 1 + 1e-9 else None
 
 
 def _points(results: Sequence[Result]) -> tuple[Trained, ...]:

@@ -178,7 +178,7 @@ def _front(found: TuneFindings) -> str:
     if found.knee:
         said += f" The knee, farthest above the line between the ends, is {found.knee}."
     else:
-        said += " Fewer than three have no knee."
+        said += " There is no knee: none lies above the line between the ends."
     return f"{said} Scores of one seed."
 
 
