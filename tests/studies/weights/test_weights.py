@@ -1,4 +1,4 @@
-"""What sums say of their weights: the front and the scale, on scores made by hand."""
+"""What sums say of their weights: the front and the two losses, on scores made by hand."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from typing import Any
 
 import pytest
 
-from lossweave.studies.runs.method import Score
+from lossweave.studies.runs.method import Method, Score
 from lossweave.studies.weights.findings import WeightFindings, find_weights, ratio_of
-from lossweave.studies.weights.report import front_verdict, scale_verdict, write_weights
+from lossweave.studies.weights.report import front_verdict, trade_verdict, write_weights
 
 #: AP50 and AP75 / AP50 by b: more weight on loc, better boxes of fewer objects.
 SUMS = {0.01: (0.60, 0.10), 0.1: (0.62, 0.30), 1.0: (0.60, 0.50), 10.0: (0.50, 0.60),
         100.0: (0.10, 0.55)}  # fmt: skip
+#: The two losses at the end by b, an L with its corner at 1.
+LOSSES = {0.01: (0.30, 1.0), 0.1: (0.31, 0.5), 1.0: (0.33, 0.1), 10.0: (0.6, 0.09),
+          100.0: (2.0, 0.085)}  # fmt: skip
 OTHERS = {"DWA": (0.61, 0.51), "MGDA": (0.40, 0.40), "FAMO": (0.66, 0.58), "Min": (0.0, 0.0)}
 
 
@@ -23,7 +26,8 @@ def _score(method: str, seed: int, qualities: tuple[float, float], shift: float)
     found, exact = qualities
     found += shift if found else 0
     metrics = dict(bbox_mAP_50=found, bbox_mAP_75=found * (exact + shift))
-    details: dict[str, Any] = dict(metrics=metrics, losses=dict(cls=0.3, loc=0.1))
+    cls, loc = LOSSES.get(ratio_of(Method.parse(method)) or 1.0, (0.3, 0.1))
+    details: dict[str, Any] = dict(metrics=metrics, losses=dict(cls=cls, loc=loc))
     return Score(method, seed, found / 2, found / 2, found, details)
 
 
@@ -41,8 +45,6 @@ def found() -> WeightFindings:
 
 
 def test_only_sums_of_two_weights_have_a_ratio() -> None:
-    from lossweave.studies.runs.method import Method
-
     texts = ("Sum", "Sum weights=[2,1]", "Sum weights=[0,1]", "Sum weights={cls:2}", "MGDA")
     assert [ratio_of(Method.parse(text)) for text in texts] == [1.0, 0.5, None, None, None]
 
@@ -69,17 +71,21 @@ def test_with_one_seed_each_nothing_is_told() -> None:
     found = find_weights(_scores(seeds=1))
     assert found is not None
     assert {p.where for p in found.places if p.method in ("DWA", "FAMO")} == {"not told"}
-    assert scale_verdict(found).startswith("Every weighting has one seed")
+    assert "(one seed)" in trade_verdict(found)
 
 
-def test_the_scale_matters_from_where_ap_falls(found: WeightFindings) -> None:
-    assert [scale.ratio for scale in found.scales] == sorted(SUMS)
-    assert found.level() == (0.01, 1.0)
-    assert found.scales[3].share == pytest.approx(10 * 0.1 / (0.3 + 10 * 0.1))
-    assert scale_verdict(found) == (
-        "No AP is clearly below that at b = 1 from b = 0.01 to 1 (0.01 being the last that was "
-        "tried); b x loc is more than half of the sum at the end of training from b = 10 on."
+def test_the_two_losses_make_a_curve_with_a_corner(found: WeightFindings) -> None:
+    assert [weighting.ratio for weighting in found.weightings] == sorted(SUMS)
+    assert found.weightings[3].alpha == pytest.approx(1 / 11)
+    assert (found.weightings[3].cls, found.weightings[3].loc) == pytest.approx(LOSSES[10.0])
+    assert found.corner == 1.0
+    assert trade_verdict(found).startswith(
+        "The corner is at alpha = 0.5, the best AP on validation at 0.909; the corner minus the "
+        "best on the test split: -0.010"
     )
+    level = find_weights([replace(s, details={**s.details, "losses": {}}) for s in _scores()])
+    assert level is not None and level.corner is None
+    assert trade_verdict(level).startswith("The curve of the two losses has no corner")
 
 
 def test_few_weightings_make_no_report(tmp_path: Path) -> None:
@@ -94,14 +100,14 @@ def test_the_report_is_the_same_bytes_twice(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         assert write_weights(_scores(), "config.py", "python tools/compare.py", tmp_path / name)
-    for file in ("weights.md", "weights.json", "front.png", "scale.png"):
+    for file in ("weights.md", "weights.json", "front.png", "trade.png"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
     text = (tmp_path / "one" / "weights.md").read_text()
     assert (
         "| FAMO | 2 | 0.665 | 0.585 | beyond |" in text
         and "| Min | 2 | 0.000 | - | inside |" in text
     )
-    assert "| 100 | 2 | 0.053 | 0.971 |" in text
+    assert "| 0.0099 | 100 | 2 | 2.000 | 0.085 | 0.053 | 0.053 |" in text
     assert len(json.loads((tmp_path / "one" / "weights.json").read_text())["places"]) == 9
 
 

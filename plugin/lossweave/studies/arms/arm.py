@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from lossweave.errors import LossweaveError
@@ -42,8 +43,9 @@ class Arm:
 
     @property
     def name(self) -> str:
-        """For a folder."""
-        return "_".join(f"{axis}-{_text(value)}" for axis, value in self.places.items())
+        """For a folder, without what a command line would read as something else."""
+        text = "_".join(f"{axis}-{_text(value)}" for axis, value in self.places.items())
+        return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in text)
 
 
 @dataclass(frozen=True)
@@ -115,8 +117,7 @@ def trial_of(asked: Asked, arm: Arm, seed: int) -> Trial:
     Raises:
         LossweaveError: there is no such config, or no such combiner.
     """
-    length = schedule(asked.config, asked.iterations)
-    shared = (*serial_loading(asked.config), *length, *asked.options)
+    shared = (*_shared(asked.config, asked.iterations), *asked.options)
     return Trial(
         Method.parse(arm.method),
         seed,
@@ -128,6 +129,11 @@ def trial_of(asked: Asked, arm: Arm, seed: int) -> Trial:
         boxes=asked.boxes,
         may_diverge=True,
     )
+
+
+@cache
+def _shared(config: str, iterations: int | None) -> tuple[str, ...]:
+    return (*serial_loading(config), *schedule(config, iterations))
 
 
 def _text(value: Value) -> str:

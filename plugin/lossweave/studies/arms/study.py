@@ -53,7 +53,8 @@ def train_arms(
 def lacking(book: Book, study: str, asked: Asked, trainings: Sequence[tuple[Arm, int]]) -> str:
     """What would be trained, in words."""
     return book.plan_text(
-        [wanted(study, trial_of(asked, arm, seed), asked.command) for arm, seed in trainings]
+        [wanted(study, trial_of(asked, arm, seed), asked.command) for arm, seed in trainings],
+        [f"{arm.name}, seed {seed}" for arm, seed in trainings],
     )
 
 

@@ -37,14 +37,14 @@ def plot_errors(found: LossFindings, path: str | Path) -> Path:
             for loss, by_share in found.values[name].items()
         }
         draw_lines(axes, lines, spread=0.25)
-        up = f"{name}, in sides of the object" if name.endswith(("error", "tile")) else name
+        up = f"{name}, sides" if name.endswith(("error", "tile")) else name
         finish(axes, ylabel=up)
         axes.set_ylim(bottom=0)
     for axes in panels[2:]:
         axes.set_xlabel("training boxes with gross errors, %")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
-    figure.suptitle("Box losses on wrong training boxes, measured on clean ones")
+    figure.suptitle("Box losses on wrong training boxes; errors in sides of clean test objects")
     figure.savefig(path, dpi=110)
     return Path(path)
 

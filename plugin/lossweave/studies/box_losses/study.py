@@ -45,7 +45,7 @@ class BoxLoss:
 #: the usual error (0.15 in the head's units) has about the gradient that L1 has with weight 1.
 LOSSES: Mapping[str, BoxLoss] = {
     "L2": BoxLoss((f"{_LOSS}.type=MSELoss",), (1.0, 3.0, 9.0), "squared error of the offsets"),
-    "smooth L1": BoxLoss(
+    "SmoothL1": BoxLoss(
         (f"{_LOSS}.type=SmoothL1Loss", f"{_LOSS}.beta=0.11"),
         (0.3, 1.0, 3.0),
         "squared below 0.11, absolute above",

@@ -13,7 +13,7 @@ from lossweave.studies.compare.tiers import Ranks, verdict_of
 from lossweave.studies.ledger.result import Result
 from lossweave.studies.report.questions import Question, cost_of, questions_table
 from lossweave.studies.weights.findings import WeightFindings, find_weights
-from lossweave.studies.weights.report import front_verdict
+from lossweave.studies.weights.report import front_verdict, trade_verdict
 
 __all__ = ["Answers", "questions_of", "write_questions"]
 
@@ -81,6 +81,16 @@ def questions_of(answers: Sequence[Answers], ranks: Sequence[Ranks]) -> list[Que
                     f"[{one.name}]({one.name}/weights.md)",
                     front_verdict(weights),
                     _spread(weights),
+                    "the same trainings",
+                    one.command,
+                )
+            )
+            found.append(
+                Question(
+                    "Is the corner of cls against loc, over their weights, the best weighting?",
+                    f"[{one.name}]({one.name}/weights.md)",
+                    trade_verdict(weights),
+                    f"sd of AP over seeds {weights.sd:.4f}" if isfinite(weights.sd) else "one seed",
                     "the same trainings",
                     one.command,
                 )

@@ -103,15 +103,22 @@ class Book:
         append(self.paths[0], result)
         return result
 
-    def plan_text(self, wanted: Sequence[Result]) -> str:
-        """What is lacking, a line each, with the time that it may take."""
+    def plan_text(self, wanted: Sequence[Result], names: Sequence[str] = ()) -> str:
+        """What is lacking, a line each, with the time that it may take.
+
+        Args:
+            wanted: the trainings.
+            names: theirs, where the results' own labels do not tell them apart.
+        """
+        named = dict(zip((one.training for one in wanted), names, strict=False))
         lacking = self.lacking(wanted)
         lines = [f"{len(wanted) - len(lacking)} of {len(wanted)} are in {', '.join(self.paths)}"]
         total = 0.0
         for one in lacking:
             seconds = self._estimate(one)
             total += seconds or 0.0
-            lines.append(f"lacking: {one.label} ({_minutes(seconds)})")
+            name = named.get(one.training, one.label)
+            lines.append(f"lacking: {name} ({_minutes(seconds)})")
         if lacking:
             lines.append(f"{len(lacking)} trainings, {_minutes(total or None)} one after the other")
         return "\n".join(lines)

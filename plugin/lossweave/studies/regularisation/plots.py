@@ -45,7 +45,8 @@ def _l_curve(axes: Any, curve: Curve) -> None:
     for point, x, y in zip(curve.points, xs, ys, strict=True):
         axes.plot(point.size, point.data, ".", color="0.6", markersize=5)
         axes.plot(x, y, "o", color=COLORS[0], markersize=4)
-        axes.annotate(f"{point.strength:g}", (x, y), xytext=(5, 5),
+        below = point.strength == 0  # beside the weakest one, which is near
+        axes.annotate(f"{point.strength:g}", (x, y), xytext=(5, -12 if below else 5),
                       textcoords="offset points", fontsize=8)  # fmt: skip
     strengths = [p.strength for p in curve.points]
     if curve.corner is not None:
@@ -60,6 +61,7 @@ def _l_curve(axes: Any, curve: Curve) -> None:
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(0.12)
 
 
@@ -71,6 +73,7 @@ def plot_strengths(found: RegularisationFindings, path: str | Path) -> Path:
         path: the picture to write.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
 
     figure = Figure(figsize=(4.3 * len(found.curves), 3.9), layout="constrained")
     panels = figure.subplots(1, len(found.curves), sharey=True, squeeze=False)[0]
@@ -82,6 +85,7 @@ def plot_strengths(found: RegularisationFindings, path: str | Path) -> Path:
         if curve.corner:
             axes.axvline(curve.corner, color=COLORS[1], linestyle="--", label="corner")
         finish(axes, title=_NAMES[curve.kind], xlabel="lambda", xscale="log")
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_ylim(bottom=0)
         axes.legend(fontsize=9, loc="lower left")
     panels[0].set_ylabel("test AP")
@@ -105,7 +109,7 @@ def plot_weights(found: RegularisationFindings, path: str | Path) -> Path:
         norms = [_mean(p.norm) for p in curve.points]
         left.plot(norms, [100 * _mean(p.sparse) for p in curve.points], "o-", **style)
         right.plot(norms, [_mean(p.ap) for p in curve.points], "o-", **style)
-    for axes, up in ((left, f"weights {SPARSE}, %"), (right, "test AP")):
+    for axes, up in ((left, f"|w| {SPARSE}, % of the weights"), (right, "test AP")):
         finish(axes, xlabel="sum w² / 2 at the end", ylabel=up, xscale="log")
         axes.set_ylim(bottom=0)
     left.legend(fontsize=9)

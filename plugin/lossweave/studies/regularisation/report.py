@@ -56,7 +56,22 @@ def verdict(found: RegularisationFindings) -> str:
     """For each kind, where the corner is, where the best AP is, and what the corner costs."""
     said = [_said(curve) for kind, curve in found.curves.items() if kind != "decay"]
     gains = [_gain(curve) for curve in found.curves.values()]
-    return " ".join([*said, *filter(None, gains)])
+    return " ".join([*said, *gains, *_sparsity(found)])
+
+
+def _sparsity(found: RegularisationFindings) -> list[str]:
+    """What l1 makes zero that l2 and the decay only make small."""
+    most = {
+        kind: max(100 * spread(point.sparse).mean for point in curve.points)
+        for kind, curve in found.curves.items()
+    }
+    first = next(iter(found.curves.values())).points[0]
+    if "l1" not in most or first.strength:
+        return []
+    named = ", ".join(f"{kind} at most {share:.0f} %" for kind, share in most.items())
+    return [
+        f"Of the weights {100 * spread(first.sparse).mean:.0f} % are {SPARSE} without any; {named}."
+    ]
 
 
 def _said(curve: Curve) -> str:

@@ -11,6 +11,8 @@ __all__ = ["corner_of", "curvatures"]
 
 #: Of the curve's length; neighbours that are nearer to each other are one point.
 _SHORT = 0.03
+#: A smaller turn, in degrees, is no corner.
+_TURN = 15.0
 
 
 def curvatures(across: Sequence[float], up: Sequence[float]) -> np.ndarray:
@@ -44,7 +46,8 @@ def corner_of(across: Sequence[float], up: Sequence[float]) -> int | None:
 
     In the plane of the logarithms, on the way from the weakest penalty (far right, low) to the
     strongest (far left, high) the corner is a turn to the right. Points that hardly moved from
-    the last one are passed over: the turns between them are noise.
+    the last one are passed over: the turns between them are noise; and a turn of less than 15
+    degrees is no corner.
 
     Args:
         across: the penalty of every point, from the weakest lambda to the strongest.
@@ -70,6 +73,8 @@ def corner_of(across: Sequence[float], up: Sequence[float]) -> int | None:
             kept.append(k)
     if len(kept) < 3:
         return None
-    bends = -curvatures(xs[kept], ys[kept])
+    headings = np.unwrap(np.arctan2(np.diff(ys[kept]), np.diff(xs[kept])))
+    turns = -np.degrees(np.diff(headings))
+    bends = np.where(turns >= _TURN, -curvatures(xs[kept], ys[kept]), 0.0)
     best = int(bends.argmax())
     return kept[best + 1] if bends[best] > 0 else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lossweave.errors import LossweaveError
 from lossweave.host.paths import resolve_config
 from lossweave.studies.runs.method import Trial
 from lossweave.studies.runs.processes import call
@@ -20,7 +21,7 @@ def boxes_of(trial: Trial) -> Path:
     """COCO's JSON of a finished training's boxes, which is tested again if they were not kept.
 
     Raises:
-        LossweaveError: the test failed (its log is named).
+        LossweaveError: the test failed (its log is named), or wrote to another place.
     """
     boxes = _prefix(trial).with_name("boxes.bbox.json")
     if not boxes.is_file():
@@ -31,6 +32,8 @@ def boxes_of(trial: Trial) -> Path:
             kept_boxes(trial),
         ]
         call(words, trial.folder / "log.txt", trial.jobs)
+    if not boxes.is_file():  # options lose their spaces, so it is elsewhere
+        raise LossweaveError(f"{boxes} was not written; choose a --work-dir without spaces")
     return boxes
 
 

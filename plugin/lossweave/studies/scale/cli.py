@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated
 
+from lossweave.errors import LossweaveError
 from lossweave.studies.arms.options import add_arms, asked_of
 from lossweave.studies.options import tool_parser
 from lossweave.studies.scale.report import report
@@ -71,6 +72,8 @@ def scale(arguments: Sequence[str] | None = None) -> None:
     )  # fmt: skip
     add_arms(parser, "lossweave::mmdet/demo/retinanet_screen.py", "work_dirs/scale", 220)
     args = parser.parse_args(arguments)
+    if len(args.rates) < len(args.optimizers):
+        raise LossweaveError("--rates: name as many as there are optimizers, in their order")
     sweep = Sweep(
         ratios=tuple(map(float, args.ratios)),
         rates=dict(zip(args.optimizers, map(float, args.rates), strict=False)),

@@ -30,15 +30,16 @@ def plot_scales(found: ScaleFindings, path: str | Path) -> Path:
         draw_lines(upper, {names[c.clip]: {s.ratio: s.scores for s in c.scales} for c in own})
         for rank, curve in enumerate(own):
             better = [tuned for tuned in curve.tuned if tuned.factor != 1]
-            upper.plot(
-                [tuned.ratio for tuned in better],
-                [sum(tuned.scores) / len(tuned.scores) for tuned in better],
-                "*",
-                color=COLORS[rank],
-                markersize=11,
-                markeredgecolor="white",
-                label=f"{names[curve.clip]}, at a rate chosen anew",
-            )
+            if better:
+                upper.plot(
+                    [tuned.ratio for tuned in better],
+                    [sum(tuned.scores) / len(tuned.scores) for tuned in better],
+                    "*",
+                    color=COLORS[rank],
+                    markersize=11,
+                    markeredgecolor="white",
+                    label=f"{names[curve.clip]}, at a rate chosen anew",
+                )
             shares = [(s.ratio, s.share) for s in curve.scales]
             lower.plot(*zip(*shares, strict=True), "o-", color=COLORS[rank], markersize=4)
         lower.axhline(0.5, color="0.6", linewidth=0.8)
@@ -47,8 +48,12 @@ def plot_scales(found: ScaleFindings, path: str | Path) -> Path:
         upper.set_ylim(bottom=0)
     panels[0, 0].set_ylabel("test AP")
     panels[1, 0].set_ylabel("share of b x loc")
-    handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    by_label = {
+        label: handle
+        for upper in panels[0]
+        for handle, label in zip(*upper.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(by_label.values(), by_label, loc="outside lower center", ncols=2)
     figure.suptitle("The sum cls + b x loc")
     figure.savefig(path, dpi=110)
     return Path(path)

@@ -1,1 +1,1 @@
-"""What a comparison's sums say of their weights: the front, and the scale of a loss."""
+"""What a comparison's sums say of their weights: the front, and the curve of the two losses."""

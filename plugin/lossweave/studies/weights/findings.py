@@ -1,4 +1,4 @@
-"""The front of the sums and every method beside it; the scale of one loss against the other's."""
+"""The front of the sums and every method beside it; the curve of one loss against the other."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from lossweave.studies.report.curvature import corner_of
 from lossweave.studies.report.many import pooled_sd
 from lossweave.studies.runs.method import Method, Score
 from lossweave.studies.runs.training import parsed_options
 
-__all__ = ["Place", "Scale", "WeightFindings", "find_weights", "ratio_of"]
+__all__ = ["Place", "WeightFindings", "Weighting", "find_weights", "ratio_of"]
 
 #: Weightings that a front is made of, at least.
 _ENOUGH = 5
@@ -43,18 +44,27 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Scale:
-    """The sum with loc b times as heavy as cls.
+class Weighting:
+    """The sum alpha cls + (1 - alpha) loc, up to a factor.
 
     Args:
-        ratio: b.
+        ratio: b, loc's weight over cls's.
         scores: test AP by seed.
-        share: of b x loc in the weighted sum at the end of training; nan where not recorded.
+        val: the mean AP on the validation split.
+        cls: the classification loss as it was logged last, over the seeds; nan where none was.
+        loc: likewise the localisation loss.
     """
 
     ratio: float
     scores: Mapping[int, float]
-    share: float
+    val: float
+    cls: float
+    loc: float
+
+    @property
+    def alpha(self) -> float:
+        """cls's part of the weights, 1 / (1 + b)."""
+        return 1 / (1 + self.ratio)
 
     @property
     def mean(self) -> float:
@@ -70,14 +80,16 @@ class WeightFindings:
         places: all methods, those that find nothing last.
         sd_found: of a training's AP50 over seeds, pooled over methods; nan with one seed each.
         sd_exact: likewise of AP75 / AP50.
-        scales: the sums by their ratio, from the smallest.
+        weightings: the sums by their ratio, from the smallest.
+        corner: the ratio at the corner of the curve of cls against loc; None without.
         sd: of a training's AP over seeds, pooled over all methods.
     """
 
     places: tuple[Place, ...]
     sd_found: float
     sd_exact: float
-    scales: tuple[Scale, ...]
+    weightings: tuple[Weighting, ...]
+    corner: float | None
     sd: float
 
     def ends_apart(self, one: Place, other: Place) -> bool:
@@ -90,19 +102,6 @@ class WeightFindings:
         error = _APART * sqrt(1 / one.seeds + 1 / other.seeds)
         more, better = one.found - other.found, other.exact - one.exact
         return more > error * self.sd_found and better > error * self.sd_exact
-
-    def level(self) -> tuple[float, float]:
-        """The smallest and the largest ratio up to which no AP is clearly below that at 1."""
-        one = next(s for s in self.scales if s.ratio == 1)
-        clear = _APART * self.sd * sqrt(2 / max(1, len(one.scores)))
-        fine = [s.ratio == 1 or s.mean >= one.mean - clear for s in self.scales]
-        middle = self.scales.index(one)
-        low = high = middle
-        while low > 0 and fine[low - 1]:
-            low -= 1
-        while high < len(fine) - 1 and fine[high + 1]:
-            high += 1
-        return self.scales[low].ratio, self.scales[high].ratio
 
 
 def ratio_of(method: Method) -> float | None:
@@ -144,15 +143,17 @@ def find_weights(scores: Sequence[Score]) -> WeightFindings | None:
         _as_sum(place, among) if place.method in sums else _judged(place, among, sd_found, sd_exact)
         for place in places
     ]
-    scales = [
-        Scale(ratio, {s.seed: s.test for s in by_method[label]}, _share(by_method[label], ratio))
-        for label, ratio in sums.items()
-    ]
+    weightings = sorted(
+        (_weighting(ratio, by_method[label]) for label, ratio in sums.items()),
+        key=lambda weighting: weighting.ratio,
+    )
+    place = corner_of([w.loc for w in weightings], [w.cls for w in weightings])
     return WeightFindings(
         places=tuple(sorted(judged, key=lambda place: (not isfinite(place.exact), -place.found))),
         sd_found=sd_found,
         sd_exact=sd_exact,
-        scales=tuple(sorted(scales, key=lambda scale: scale.ratio)),
+        weightings=tuple(weightings),
+        corner=None if place is None else weightings[place].ratio,
         sd=pooled_sd([[s.test for s in found] for found in by_method.values()])[0],
     )
 
@@ -198,10 +199,11 @@ def _judged(place: Place, sums: Sequence[Place], sd_found: float, sd_exact: floa
     return Place(**{**place.__dict__, "where": where})
 
 
-def _share(scores: Sequence[Score], ratio: float) -> float:
+def _weighting(ratio: float, scores: Sequence[Score]) -> Weighting:
     known = [s.details.get("losses", {}) for s in scores]
     losses = [one for one in known if {"cls", "loc"} <= set(one)]
-    if not losses:
-        return nan
-    shares = [ratio * one["loc"] / (one["cls"] + ratio * one["loc"]) for one in losses]
-    return float(np.mean(shares))
+    cls, loc = (
+        float(np.mean([one[term] for one in losses])) if losses else nan for term in ("cls", "loc")
+    )
+    val = float(np.mean([s.val for s in scores]))
+    return Weighting(ratio, {s.seed: s.test for s in scores}, val, cls, loc)

@@ -1,14 +1,15 @@
-"""The plane of the two qualities, and AP over the scale of one loss."""
+"""The plane of the two qualities, and that of the two losses."""
 
 from __future__ import annotations
 
 from math import isfinite
 from pathlib import Path
 
+from lossweave.studies.arms.plots import finish
 from lossweave.studies.report.plots import COLORS
 from lossweave.studies.weights.findings import WeightFindings
 
-__all__ = ["plot_front", "plot_scales"]
+__all__ = ["plot_front", "plot_trade"]
 
 _WHERE = {"inside": COLORS[1], "on": COLORS[3], "beyond": COLORS[2], "not told": "0.5"}
 
@@ -74,31 +75,42 @@ def _error(sd: float, seeds: int) -> float | None:
     return sd / seeds**0.5 if isfinite(sd) else None
 
 
-def plot_scales(found: WeightFindings, path: str | Path) -> Path:
-    """AP over b, and loc's share of the weighted sum.
+def plot_trade(found: WeightFindings, path: str | Path) -> Path:
+    """The classification loss against the localisation loss over alpha, and AP over alpha.
 
     Args:
         found: what to draw.
         path: the picture to write.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import StrMethodFormatter
 
-    figure = Figure(figsize=(8, 5.2), layout="constrained")
-    upper, lower = figure.subplots(2, sharex=True, height_ratios=(2, 1))
-    ratios = [scale.ratio for scale in found.scales]
-    upper.plot(ratios, [scale.mean for scale in found.scales], "-", color=COLORS[0])
-    for scale in found.scales:
-        scores = list(scale.scores.values())
-        upper.plot([scale.ratio] * len(scores), scores, "o", color=COLORS[0], markersize=4)
-    low, high = found.level()
-    upper.axvspan(low, high, color="0.93", zorder=0)
-    upper.set(ylabel="test AP", title="The sum cls + b x loc; grey: not clearly below b = 1")
-    upper.set_ylim(0, 1.1 * max(max(scale.scores.values()) for scale in found.scales) or 1)
-    lower.plot(ratios, [scale.share for scale in found.scales], "o-", color=COLORS[1])
-    lower.axhline(0.5, color="0.6", linewidth=0.8)
-    lower.set(ylabel="share of b x loc", xlabel="b", ylim=(-0.03, 1.03), xscale="log")
-    for axes in (upper, lower):
-        axes.grid(True, color="0.9", linewidth=0.8)
-        axes.spines[["top", "right"]].set_visible(False)
+    figure = Figure(figsize=(9, 4.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.plot([w.loc for w in found.weightings], [w.cls for w in found.weightings], "o-",
+              color=COLORS[0], markersize=4, linewidth=1.4)  # fmt: skip
+    for weighting in found.weightings:
+        left.annotate(f"{weighting.alpha:.3g}", (weighting.loc, weighting.cls), xytext=(5, 5),
+                      textcoords="offset points", fontsize=8)  # fmt: skip
+        scores = list(weighting.scores.values())
+        right.plot([weighting.alpha] * len(scores), scores, "o", color=COLORS[0], markersize=4)
+    right.plot([w.alpha for w in found.weightings], [w.mean for w in found.weightings], "-",
+               color=COLORS[0])  # fmt: skip
+    corner = next((w for w in found.weightings if w.ratio == found.corner), None)
+    if corner is not None:
+        left.plot(corner.loc, corner.cls, "s", color=COLORS[1], markersize=12,
+                  markerfacecolor="none", markeredgewidth=1.8, label="corner")  # fmt: skip
+        right.axvline(corner.alpha, color=COLORS[1], linestyle="--", label="corner")
+        left.legend(fontsize=9)
+    finish(left, title="Numbers are alpha", xlabel="loc at the end", ylabel="cls at the end",
+           xscale="log", yscale="log")  # fmt: skip
+    left.margins(0.12)
+    finish(right, title="alpha cls + (1 - alpha) loc", xlabel="alpha", ylabel="test AP",
+           xlim=(0, 1))  # fmt: skip
+    right.set_ylim(bottom=0)
+    for axis in (left.xaxis, left.yaxis):
+        axis.set_major_formatter(StrMethodFormatter("{x:.3g}"))
+        axis.set_minor_formatter(StrMethodFormatter("{x:.3g}"))
+    left.tick_params(axis="both", which="both", labelsize=8)
     figure.savefig(path, dpi=110)
     return Path(path)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from math import isfinite
 from pathlib import Path
 
+from lossweave.studies.report.paired import spread
 from lossweave.studies.report.tables import counted, markdown_table, number
 from lossweave.studies.runs.method import Score
 from lossweave.studies.weights.findings import WeightFindings, find_weights
-from lossweave.studies.weights.plots import plot_front, plot_scales
+from lossweave.studies.weights.plots import plot_front, plot_trade
 from lossweave.utils.files import write_json
 
-__all__ = ["front_verdict", "scale_verdict", "write_weights"]
+__all__ = ["front_verdict", "trade_verdict", "write_weights"]
 
 
 def write_weights(scores: Sequence[Score], config: str, command: str, folder: str | Path) -> bool:
-    """Write ``weights.md``, ``weights.json``, ``front.png`` and ``scale.png``.
+    """Write ``weights.md``, ``weights.json``, ``front.png`` and ``trade.png``.
 
     Args:
         scores: those that are compared.
@@ -33,7 +33,7 @@ def write_weights(scores: Sequence[Score], config: str, command: str, folder: st
         return False
     folder = Path(folder)
     plot_front(found, folder / "front.png")
-    plot_scales(found, folder / "scale.png")
+    plot_trade(found, folder / "trade.png")
     write_json(folder / "weights.json", asdict(found))
     (folder / "weights.md").write_text(_text(found, config, command))
     return True
@@ -69,26 +69,27 @@ def front_verdict(found: WeightFindings) -> str:
     return said + "."
 
 
-def scale_verdict(found: WeightFindings) -> str:
-    """From which scale on a loss's weight matters, and where it becomes the main one.
+def trade_verdict(found: WeightFindings) -> str:
+    """Whether the corner of the curve of the two losses is the best weighting.
 
     Args:
         found: of the sums.
     """
-    low, high = found.level()
-    low_end, high_end = found.scales[0].ratio, found.scales[-1].ratio
-    if not isfinite(found.sd):
-        return "Every weighting has one seed, so that nothing can be told of small differences."
-    said = f"No AP is clearly below that at b = 1 from b = {low:g} to {high:g}"
-    ends = [f"{value:g}" for value, end in ((low, low_end), (high, high_end)) if value == end]
-    if ends:
-        said += f" ({' and '.join(ends)} being the last that was tried)"
-    main = [scale.ratio for scale in found.scales if scale.share > 0.5]
-    if main:
-        said += (
-            f"; b x loc is more than half of the sum at the end of training from b = {main[0]:g} on"
+    best = max(found.weightings, key=lambda weighting: weighting.val)
+    if found.corner is None:
+        return (
+            "The curve of the two losses has no corner; the best AP on validation is at "
+            f"alpha = {best.alpha:.3g}."
         )
-    return said + "."
+    corner = next(w for w in found.weightings if w.ratio == found.corner)
+    if corner is best:
+        return f"The corner, alpha = {corner.alpha:.3g}, is the best one by AP on validation, too."
+    shared = sorted(set(corner.scores) & set(best.scores))
+    lost = spread([corner.scores[seed] - best.scores[seed] for seed in shared])
+    return (
+        f"The corner is at alpha = {corner.alpha:.3g}, the best AP on validation at "
+        f"{best.alpha:.3g}; the corner minus the best on the test split: {lost.text()}."
+    )
 
 
 def _text(found: WeightFindings, config: str, command: str) -> str:
@@ -103,14 +104,17 @@ def _text(found: WeightFindings, config: str, command: str) -> str:
         ]
         for place in found.places
     ]
-    scales = [
+    trade = [
         [
-            f"{scale.ratio:g}",
-            str(len(scale.scores)),
-            number(scale.mean),
-            number(scale.share),
+            f"{weighting.alpha:.3g}",
+            f"{weighting.ratio:g}",
+            str(len(weighting.scores)),
+            number(weighting.cls),
+            number(weighting.loc),
+            number(weighting.val),
+            number(weighting.mean),
         ]
-        for scale in found.scales
+        for weighting in found.weightings
     ]
     one = len({place.seeds for place in found.places}) == 1 and found.places[0].seeds == 1
     spread = "one seed each" if one else (
@@ -128,21 +132,22 @@ def _text(found: WeightFindings, config: str, command: str) -> str:
 AP50 on the test split says what is found and named rightly; AP75 / AP50 says for which share of
 that the box is good, too. A method is beyond (inside) the front where it is better (worse) than
 some weighting on it in both, by more than two standard errors of the difference; {spread}.
-{counted(len(found.scales), "weighting")} of the sum were tried.
+{counted(len(found.weightings), "weighting")} of the sum were tried.
 
 ![Classification against localisation](front.png)
 
-## When does the scale of a loss matter?
+## The two losses against each other
 
-{scale_verdict(found)}
+{trade_verdict(found)}
 
-{markdown_table(["b", "seeds", "test AP", "share of b x loc"], scales)}
+{markdown_table(["alpha", "b", "seeds", "cls", "loc", "val AP", "test AP"], trade)}
 
-The losses are cls + b x loc, the share is that of the losses at the end of training. The optimizer,
-its rate and the clipping are those of `{config}`: under AdamW a factor before the whole sum hardly
-counts, so b is the weights' ratio and no scale of the step.
+The sum is cls + b x loc, or alpha cls + (1 - alpha) loc up to a factor, with `{config}`. The losses
+are those that were logged last, of a few batches, so the curve is a rough one. Its corner is where
+it bends most in the plane of the logarithms, as for a penalty's L-curve. When the scale itself
+matters, under which optimizer and clipping, is a study of its own, `tools/scale.py`.
 
-![AP over b](scale.png)
+![The two losses, and AP over alpha](trade.png)
 
 Command: `{command}`
 """
