@@ -59,7 +59,8 @@ demo: env  ## train a small detector with the sum and with a learned weighting, 
 test: env lint  ## the whole test suite
 	OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest -n 2 --dist loadgroup
 
-# What runs there is listed in tests/classic.txt (torchvision 0.16 has no nms of mixed types, stock or not).
+# What runs there is listed in tests/classic.txt. Not there: nms of mixed types, which torchvision 0.16
+# has not, stock or not; and tensors on a device that is not there, for which torch 2.1 asks a driver.
 .PHONY: test-classic
 test-classic: env env-classic  ## what touches MMDetection and torch, in .venv-classic
 	PYTHONPATH=tests $(PY) -m helpers.across_versions write work_dirs/classic/gradients.json

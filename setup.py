@@ -66,7 +66,7 @@ DOCS = [
     "mkdocstrings[python]>=1.0",
     "latex2mathml>=3.77",  # formulas that a browser shows without a script
 ]
-RUN_TESTS = ["pytest>=8.2", "pytest-xdist"]
+RUN_TESTS = ["pytest>=8.2", "pytest-xdist", "pytest-timeout"]
 # What the guide on experiment trackers names, in its smallest form, and what runs the notebook.
 TRACKERS = ["tensorboard", "wandb", "mlflow-skinny"]
 NOTEBOOK = ["nbclient>=0.10", "ipykernel"]

@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from helpers.gradient_cases import WORLD
 from helpers.hooks_under_ddp import CASES, HALVED, work
+from helpers.ranks import spawn
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[Any, Any]]:
     folder = tmp_path_factory.mktemp("ranks")
-    mp.spawn(work, args=(str(folder),), nprocs=WORLD, join=True)
+    spawn(work, str(folder), ranks=WORLD)
     return [torch.load(Path(folder) / f"rank{r}.pt", weights_only=False) for r in range(WORLD)]
 
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.distributed as dist
+from helpers.ranks import leave
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
@@ -114,4 +115,4 @@ def test_reached_leaves_keep_ddp_s_outputs_apart(
             expected = {id(p) for p in (*model.shared.parameters(), *head.parameters())}
             assert {id(leaf) for leaf in reached_leaves([out[name]])} == expected
     finally:
-        dist.destroy_process_group()
+        leave()

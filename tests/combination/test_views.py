@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from helpers import views_ddp
+from helpers.ranks import RANKS, spawn
 from torch import Tensor, nn
 
 from lossweave.combination import LossCombination, TermMap, build_combination
@@ -275,8 +275,8 @@ def test_a_list_is_addressed_by_level(
 
 
 def test_ranks_whose_first_batches_differ_have_the_same_terms(tmp_path: Path) -> None:
-    mp.spawn(views_ddp.work, args=(str(tmp_path),), nprocs=views_ddp.WORLD, join=True)
-    files = [tmp_path / f"rank{rank}.pt" for rank in range(views_ddp.WORLD)]
+    spawn(views_ddp.work, str(tmp_path))
+    files = [tmp_path / f"rank{rank}.pt" for rank in range(RANKS)]
     for one, other in zip(*(torch.load(f, weights_only=True) for f in files), strict=True):
         assert one[0] == other[0] == ("a", "b", "c")
         assert list(one[1]) == list(other[1])

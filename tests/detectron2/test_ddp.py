@@ -1,12 +1,10 @@
 """Two gloo processes: the gradient of the one-process reference, and equal state on both."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from detectron2.data import DatasetCatalog
 from detectron2.engine import SimpleTrainer
 from detectron2.modeling import build_model
@@ -15,13 +13,13 @@ from helpers.detectron2_gradients import MODULES, shard_of, terms_of
 from helpers.detectron2_toy import DATA, forward, image_batch, register_data, toy_cfg
 from helpers.mmdet_support import VALUE_COMBINERS, combiner_config
 from helpers.plain_gradients import combined, difference
+from helpers.ranks import RANKS, spawn
 from torch.nn.parallel import DistributedDataParallel
 
 from lossweave.combiners import build_combiner
 from lossweave.detectron2 import CombinerHook, build_numbered_train_loader
 from lossweave.progress import Progress
 
-RANKS = 2
 #: With the empty rank a few are enough: what is averaged is the same for all.
 FEW = ["Max", "GeometricMean", "UncertaintyWeighting", "FAMO", "Alternating"]
 WITH_STATE = [*FEW, "DWA", "RandomWeighting", "GradNorm", "GradVac", "NashMTL", "PCGrad"]
@@ -29,22 +27,15 @@ WITH_STATE = [*FEW, "DWA", "RandomWeighting", "GradNorm", "GradVac", "NashMTL", 
 
 def _spawn(root: str) -> None:
     """All checks in one start of two processes, which takes most of the time."""
-    mp.spawn(_start, args=(root,), nprocs=RANKS, join=True)
+    spawn(_start, root)
 
 
 def _start(rank: int, root: str) -> None:
-    torch.set_num_threads(1)
-    os.environ.update(MASTER_ADDR="127.0.0.1")
-    store = dist.FileStore(str(Path(root) / "store_of_detectron2"), RANKS)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=RANKS)
     if DATA not in DatasetCatalog:
         register_data(Path(root))
-    try:
-        with torch.jit.optimized_execution(False):
-            for check in (_draws, _gradients, _train):
-                check(rank, root)
-    finally:
-        dist.destroy_process_group()
+    with torch.jit.optimized_execution(False):
+        for check in (_draws, _gradients, _train):
+            check(rank, root)
 
 
 def _built(cfg: Any, state: Any) -> Any:

@@ -1,12 +1,10 @@
 """Two gloo processes, and a loss that is not finite on one of them."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.data import DatasetCatalog
 from detectron2.engine import SimpleTrainer, hooks
@@ -14,12 +12,11 @@ from detectron2.modeling import build_model
 from detectron2.solver import build_optimizer
 from helpers.detectron2_toy import DATA, register_data, toy_cfg
 from helpers.mmdet_support import combiner_config
+from helpers.ranks import RANKS, spawn
 from torch.nn.parallel import DistributedDataParallel
 
 from lossweave.detectron2 import CombinerHook, build_numbered_train_loader
 from lossweave.errors import NonFiniteLossError
-
-RANKS = 2
 
 
 def _poisoned(rank: int, model: Any) -> None:
@@ -47,10 +44,6 @@ def _message(trainer: Any, hook: CombinerHook) -> str:
 
 
 def _work(rank: int, root: str, work: str) -> None:
-    torch.set_num_threads(1)
-    os.environ.update(MASTER_ADDR="127.0.0.1")
-    store = dist.FileStore(str(Path(work) / "store"), RANKS)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=RANKS)
     if DATA not in DatasetCatalog:
         register_data(Path(root))
     for name in ("Sum", "UncertaintyWeighting", "Alternating", "skip"):
@@ -76,8 +69,7 @@ def _work(rank: int, root: str, work: str) -> None:
         else:
             assert said[0].startswith("iteration 2: loss_box_reg (term 'loc') is nan"), (name, said)
             assert said[0] == said[1] and not saved
-    dist.destroy_process_group()
 
 
 def test_all_ranks_stop_name_the_same_and_save_nothing(data, tmp_path) -> None:
-    mp.spawn(_work, args=(str(data), str(tmp_path)), nprocs=RANKS, join=True)
+    spawn(_work, str(data), str(tmp_path))

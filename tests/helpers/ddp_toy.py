@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -151,10 +150,6 @@ def distributed_cases() -> dict[str, tuple[Any, Scenario]]:
 
 def work(rank: int, folder: str) -> None:
     """What each of the two processes does: all cases, one after the other."""
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=WORLD
-    )
     records: dict[str, Any] = {
         label: train(combiner, scenario, rank)
         for label, (combiner, scenario) in distributed_cases().items()
@@ -162,7 +157,6 @@ def work(rank: int, folder: str) -> None:
     records["skip"] = skip_on_one_rank(rank)
     records["first"] = first_forward(rank)
     torch.save(records, Path(folder) / f"rank{rank}.pt")
-    dist.destroy_process_group()
 
 
 def skip_on_one_rank(rank: int) -> dict[str, Any]:

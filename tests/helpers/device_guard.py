@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_flatten
 
 __all__ = ["CUDA", "Guard"]
 
@@ -39,14 +39,14 @@ class Guard(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = func.overloadpacket.__name__
-        tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+        tensors = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor)]
         on_device = any(x.device.type == "cuda" for x in tensors)
         assert not (name in READS_THE_HOST and on_device), f"{func} waits for the device"
         if name in ("index", "index_put", "index_put_", "_index_put_impl_"):
-            masks = [x for x in tree_leaves(args[1]) if isinstance(x, Tensor)]
+            masks = [x for x in tree_flatten(args[1])[0] if isinstance(x, Tensor)]
             assert all(x.dtype != torch.bool for x in masks), f"{func} by a mask waits"
         out = func(*args, **kwargs)
-        moved_to = {x.device.type for x in tree_leaves(out) if isinstance(x, Tensor)}
+        moved_to = {x.device.type for x in tree_flatten(out)[0] if isinstance(x, Tensor)}
         if (
             name in ("_to_copy", "to", "copy_", "copy")
             and len({*moved_to, *(x.device.type for x in tensors)}) > 1

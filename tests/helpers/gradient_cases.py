@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -175,12 +174,7 @@ def long_cases() -> dict[str, tuple[str, str, Scenario]]:
 
 def work(rank: int, folder: str) -> None:
     """What each of the two processes does: all cases, one after the other."""
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=WORLD
-    )
     cases = {**distributed_cases(), **long_cases()}
     records = {label: run(*case, rank) for label, case in cases.items()}
     torch.save(records, Path(folder) / f"rank{rank}.pt")
-    dist.destroy_process_group()
 

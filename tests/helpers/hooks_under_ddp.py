@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -55,10 +54,5 @@ def step(case: str, boundary: str, rank: int, hooked: bool) -> dict[str, Any]:
 
 def work(rank: int, folder: str) -> None:
     """What each process does: all cases, without and with hooks."""
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=WORLD
-    )
     records = {case: [step(*case, rank, hooked) for hooked in (False, True)] for case in CASES}
     torch.save(records, Path(folder) / f"rank{rank}.pt")
-    dist.destroy_process_group()

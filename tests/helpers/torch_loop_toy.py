@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -85,9 +84,6 @@ class Loop:
 
 def work(rank: int, folder: str, combiners: list[Any]) -> None:
     """What one of the processes does: two updates with every combiner, under DDP."""
-    dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=WORLD
-    )
     records = []
     for combiner in combiners:
         torch.manual_seed(0)
@@ -103,4 +99,3 @@ def work(rank: int, folder: str, combiners: list[Any]) -> None:
             weave.step()
         records.append({"grads": grads, "state": weave.state_dict()})
     torch.save(records, Path(folder) / f"rank{rank}.pt")
-    dist.destroy_process_group()

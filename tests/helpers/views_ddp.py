@@ -3,10 +3,9 @@
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from helpers.ddp_toy import WORLD, Toy
+from helpers.ddp_toy import Toy
 from lossweave.combination import build_combination
 from lossweave.progress import Progress
 
@@ -15,9 +14,6 @@ CASES = [("UncertaintyWeighting", "loss"), ("UncertaintyWeighting", "auto"), ("P
 
 def work(rank: int, folder: str) -> None:
     """Three updates with every case; term c is absent from rank 0's first batch."""
-    dist.init_process_group(
-        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=WORLD
-    )
     records = []
     for combiner, terms in CASES:
         combination = build_combination(combiner, terms)
@@ -33,4 +29,3 @@ def work(rank: int, folder: str) -> None:
         grads = [parameter.grad for parameter in toy.parameters()]
         records.append((combination.names, combination.state_dict(), grads))
     torch.save(records, Path(folder) / f"rank{rank}.pt")
-    dist.destroy_process_group()

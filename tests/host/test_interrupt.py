@@ -6,8 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-import torch.distributed as dist
-import torch.multiprocessing as mp
+from helpers.ranks import spawn
 from torch import nn
 
 from lossweave.host.hook import HostHook
@@ -80,7 +79,6 @@ def test_nohup_is_respected() -> None:
 
 
 def _iterate(rank: int, folder: str, looks: bool) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     interrupt, hook = Interrupt(lambda _: None), HostHook()
     hook.begin(nn.Linear(1, 1), [])
     with interrupt.taken():
@@ -93,10 +91,9 @@ def _iterate(rank: int, folder: str, looks: bool) -> None:
                 break
             time.sleep(0.001 * rank)
     Path(folder, f"stopped_{rank}").write_text(str(iteration))
-    dist.destroy_process_group()
 
 
 @pytest.mark.parametrize(("looks", "last"), [(False, "9"), (True, "3")])
 def test_several_processes_stop_at_the_same_iteration(tmp_path: Path, looks, last) -> None:
-    mp.spawn(_iterate, (str(tmp_path), looks), nprocs=2)
+    spawn(_iterate, str(tmp_path), looks)
     assert [(tmp_path / f"stopped_{rank}").read_text() for rank in range(2)] == [last, last]

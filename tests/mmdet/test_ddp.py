@@ -5,45 +5,22 @@ combines once. All combiners share one spawn, since starting processes takes mos
 """
 
 import copy
-import hashlib
-import os
 import unittest.mock
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from helpers.mmdet_support import ALL_COMBINERS, VALUE_COMBINERS, combiner_config, image_batch
 from helpers.mmdet_toy import toy_config
 from helpers.plain_gradients import MODULES, combined, difference, shard_of
+from helpers.ranks import RANKS, spawn
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 
 from lossweave.combination import build_combination
 from lossweave.combiners import build_combiner
 from lossweave.progress import Progress
-
-RANKS = 2
-
-
-def _spawn(function, *args) -> None:
-    mp.spawn(_start, args=(function, *args), nprocs=RANKS, join=True)
-
-
-def _start(rank: int, function, root: str, *args) -> None:
-    torch.set_num_threads(1)
-    os.environ.update(
-        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(RANKS), MASTER_ADDR="127.0.0.1"
-    )
-    name = f"{function.__name__}_{'_'.join(map(str, args))}"
-    digest = hashlib.md5(name.encode()).hexdigest()
-    store = dist.FileStore(str(Path(root) / f"store_{digest}"), RANKS)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=RANKS)
-    try:
-        function(rank, root, *args)
-    finally:
-        dist.destroy_process_group()
 
 
 def _term_gradients(model, batch: dict) -> tuple[torch.Tensor, list[list[torch.Tensor | None]]]:
@@ -123,7 +100,7 @@ def _gradients(rank: int, root: str, detector: str, find_unused: bool, empty_ran
     ids=["retinanet", "faster_rcnn, unused found, one rank empty", "ssd, one rank empty"],
 )
 def test_gradients_of_every_combiner(detector, find_unused, empty_rank, data) -> None:
-    _spawn(_gradients, str(data), detector, find_unused, empty_rank)
+    spawn(_gradients, str(data), detector, find_unused, empty_rank)
 
 
 def _gradient_methods(rank: int, root: str) -> None:
@@ -155,7 +132,7 @@ def _gradient_methods(rank: int, root: str) -> None:
 
 
 def test_gradients_combined_over_two_ranks(data) -> None:
-    _spawn(_gradient_methods, str(data))
+    spawn(_gradient_methods, str(data))
 
 
 def _train(rank: int, root: str, find_unused: bool, accumulate: int) -> None:
@@ -213,7 +190,7 @@ def _late_pre_hook(runner: Runner, function) -> None:
     ("find_unused", "accumulate"), [(False, 1), (True, 2)], ids=["plain", "unused, accumulated"]
 )
 def test_training_leaves_equal_state(find_unused, accumulate, data, tmp_path) -> None:
-    _spawn(_train, str(data), find_unused, accumulate)
+    spawn(_train, str(data), find_unused, accumulate)
 
 
 def _resume(rank: int, root: str, work: str) -> None:
@@ -240,7 +217,7 @@ def _resume(rank: int, root: str, work: str) -> None:
 
 
 def test_resume_on_two_ranks(data, tmp_path) -> None:
-    _spawn(_resume, str(data), str(tmp_path))
+    spawn(_resume, str(data), str(tmp_path))
 
 
 class _BatchMeans(torch.nn.Module):
@@ -278,4 +255,4 @@ def _whole_batch(rank: int, root: str) -> None:
 
 
 def test_shards_of_batch_means_give_the_whole_batches_gradient(tmp_path) -> None:
-    _spawn(_whole_batch, str(tmp_path))
+    spawn(_whole_batch, str(tmp_path))

@@ -2,15 +2,13 @@
 one line that says why not."""
 
 import copy
-import os
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
+from helpers.ranks import RANKS, spawn
 from helpers.tiny_detector import tiny_batch, tiny_config
 from mmengine.model import MMDistributedDataParallel
 from mmengine.model.wrappers import MMFullyShardedDataParallel
@@ -21,7 +19,6 @@ from lossweave.errors import LossweaveError
 from lossweave.host.hook import HostHook
 from lossweave.progress import Progress
 
-RANKS = 2
 FEATURES = {"type": "PCGrad", "boundary": "features"}
 PARAMETERS = {"type": "PCGrad", "boundary": "parameters"}
 #: Wrapper, heads with a layer in common, combiner, and what it ends in; '' where it trains as DDP.
@@ -100,33 +97,26 @@ def _trained(wrapper: str, shared: bool, combiner: Any, rank: int) -> dict[str, 
 
 
 def _start(rank: int, root: str) -> None:
-    torch.set_num_threads(1)
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(RANKS))
-    store = dist.FileStore(str(Path(root) / "store"), RANKS)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=RANKS)
     init_default_scope("mmdet")
     found = {}
-    try:
-        for case in CASES:
-            wrapper, shared, combiner, _ = case
-            try:
-                weights = _trained(wrapper, shared, combiner, rank)
-                reference = _trained("ddp", shared, combiner, rank)
-                apart = max(float((weights[n] - reference[n]).abs().max()) for n in reference)
-                start = MODELS.build(tiny_config("Sum", shared)).state_dict()
-                moved = min(float((reference[n] - start[n]).abs().max()) for n in reference)
-                found[str(case)] = (apart, moved)
-            except LossweaveError as error:
-                found[str(case)] = str(error)
-    finally:
-        dist.destroy_process_group()
+    for case in CASES:
+        wrapper, shared, combiner, _ = case
+        try:
+            weights = _trained(wrapper, shared, combiner, rank)
+            reference = _trained("ddp", shared, combiner, rank)
+            apart = max(float((weights[n] - reference[n]).abs().max()) for n in reference)
+            start = MODELS.build(tiny_config("Sum", shared)).state_dict()
+            moved = min(float((reference[n] - start[n]).abs().max()) for n in reference)
+            found[str(case)] = (apart, moved)
+        except LossweaveError as error:
+            found[str(case)] = str(error)
     torch.save(found, Path(root) / f"{rank}.pth")
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     root = tmp_path_factory.mktemp("fsdp")
-    mp.spawn(_start, args=(str(root),), nprocs=RANKS, join=True)
+    spawn(_start, str(root))
     return [torch.load(root / f"{rank}.pth") for rank in range(RANKS)]
 
 

@@ -1,19 +1,17 @@
 """Two gloo processes, and a loss that is not finite on one of them."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from helpers.mmdet_support import combiner_config
 from helpers.mmdet_toy import toy_config
+from helpers.ranks import RANKS, spawn
 from mmengine.runner import Runner
 
 from lossweave.errors import NonFiniteLossError
 
-RANKS = 2
 CASES: dict[str, tuple[Any, dict[str, Any]]] = {
     "stock": (None, {}),
     "Sum": ("Sum", {}),
@@ -37,11 +35,6 @@ def _poisoned(rank: int, model: Any) -> None:
 
 
 def _work(rank: int, root: str, work: str) -> None:
-    torch.set_num_threads(1)
-    os.environ.update(RANK=str(rank), WORLD_SIZE=str(RANKS), LOCAL_RANK=str(rank),
-                      MASTER_ADDR="127.0.0.1")  # fmt: skip
-    store = dist.FileStore(str(Path(work) / "store"), RANKS)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=RANKS)
     for name, (combiner, options) in CASES.items():
         folder = Path(work) / name
         cfg = toy_config("retinanet", Path(root), folder, combiner, model=options, iterations=4)
@@ -66,8 +59,7 @@ def _work(rank: int, root: str, work: str) -> None:
             term = " (term 'loc')" if combiner is not None else ""
             assert said[0].startswith(f"iteration 2: loss_bbox{term} is nan"), said
             assert said[0] == said[1] and not saved
-    dist.destroy_process_group()
 
 
 def test_all_ranks_stop_name_the_same_and_save_nothing(data, tmp_path) -> None:
-    mp.spawn(_work, args=(str(data), str(tmp_path)), nprocs=RANKS, join=True)
+    spawn(_work, str(data), str(tmp_path))

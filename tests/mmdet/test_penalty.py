@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from helpers.mmdet_support import assert_same, image_batch
+from helpers.ranks import spawn
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 
@@ -165,33 +164,27 @@ def test_a_resumed_run_ends_bit_identical(make_config) -> None:
     assert_same(whole.model.state_dict(), resumed.model.state_dict())
 
 
-def _two_ranks(rank: int, root: str, cfg: Any) -> None:
+def _two_ranks(rank: int, cfg: Any) -> None:
     from mmengine.model import MMDistributedDataParallel
 
-    torch.set_num_threads(1)
-    store = dist.FileStore(str(Path(root) / "store_of_penalty"), 2)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
-    try:
-        model = build(cfg)
-        alone = [copy.deepcopy(model) for _ in range(2)]
-        for find_unused in (False, True):
-            model.zero_grad()
-            wrapped = MMDistributedDataParallel(model, find_unused_parameters=find_unused)
-            torch.manual_seed(7)
-            data = model.data_preprocessor(image_batch(rank), True)
-            model.parse_losses(wrapped(**data, mode="loss"))[0].backward()
-            for other, one in enumerate(alone):  # the shards, one after the other
-                one.zero_grad()
-                one.parse_losses(losses_of(one, other))[0].backward()
-            for name, p in model.named_parameters():
-                if p.requires_grad:
-                    mean = sum(one.get_parameter(name).grad for one in alone) / 2
-                    torch.testing.assert_close(p.grad, mean, rtol=1e-4, atol=1e-6, msg=name)
-    finally:
-        dist.destroy_process_group()
+    model = build(cfg)
+    alone = [copy.deepcopy(model) for _ in range(2)]
+    for find_unused in (False, True):
+        model.zero_grad()
+        wrapped = MMDistributedDataParallel(model, find_unused_parameters=find_unused)
+        torch.manual_seed(7)
+        data = model.data_preprocessor(image_batch(rank), True)
+        model.parse_losses(wrapped(**data, mode="loss"))[0].backward()
+        for other, one in enumerate(alone):  # the shards, one after the other
+            one.zero_grad()
+            one.parse_losses(losses_of(one, other))[0].backward()
+        for name, p in model.named_parameters():
+            if p.requires_grad:
+                mean = sum(one.get_parameter(name).grad for one in alone) / 2
+                torch.testing.assert_close(p.grad, mean, rtol=1e-4, atol=1e-6, msg=name)
 
 
-def test_two_ranks_have_the_mean_gradient(make_config, tmp_path) -> None:
+def test_two_ranks_have_the_mean_gradient(make_config) -> None:
     cfg = make_config("retinanet", dict(type="Sum", weights=[1, 2, 3]),
                       model=dict(penalty=l2(0.2), terms=TERMS))  # fmt: skip
-    mp.spawn(_two_ranks, args=(str(tmp_path), cfg), nprocs=2, join=True)
+    spawn(_two_ranks, cfg)

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from helpers import ddp_toy as support_toy
 from helpers.combiner_cases import cases, close, registered
 from helpers.ddp_toy import SCENARIOS, WORLD, distributed_cases
 from helpers.gather import name_of
+from helpers.ranks import spawn
 
 pytestmark = pytest.mark.xdist_group("ranks")  # so that one worker spawns, once
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.xdist_group("ranks")  # so that one worker spawns, once
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What the two processes recorded, spawned once for all tests here."""
     folder = tmp_path_factory.mktemp("ranks")
-    mp.spawn(support_toy.work, args=(str(folder),), nprocs=WORLD, join=True)
+    spawn(support_toy.work, str(folder), ranks=WORLD)
     return [torch.load(Path(folder) / f"rank{r}.pt", weights_only=False) for r in range(WORLD)]
 
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from helpers import gradient_cases as support_gradient
 from helpers.gradient_cases import (
     BOUNDARIES,
@@ -18,6 +17,7 @@ from helpers.gradient_cases import (
     run,
 )
 from helpers.gradient_net import PATTERNS, Net, Scenario, shard
+from helpers.ranks import spawn
 
 from lossweave.combination import build_combination
 from lossweave.progress import Progress
@@ -29,7 +29,7 @@ CASES = cases()
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What the two processes recorded, spawned once for all tests here."""
     folder = tmp_path_factory.mktemp("ranks")
-    mp.spawn(support_gradient.work, args=(str(folder),), nprocs=WORLD, join=True)
+    spawn(support_gradient.work, str(folder), ranks=WORLD)
     return [torch.load(Path(folder) / f"rank{r}.pt", weights_only=False) for r in range(WORLD)]
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing as mp
+from helpers.ranks import spawn
 from helpers.torch_loop_toy import WORLD, TwoHeads, batch_of, work
 from torchjd import aggregation
 
@@ -23,7 +23,7 @@ COMBINERS: list[Any] = [
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[list[dict[str, Any]]]:
     """What the two processes recorded."""
     folder = tmp_path_factory.mktemp("ranks")
-    mp.spawn(work, args=(str(folder), COMBINERS), nprocs=WORLD, join=True)
+    spawn(work, str(folder), COMBINERS, ranks=WORLD)
     return [torch.load(Path(folder) / f"rank{r}.pt", weights_only=True) for r in range(WORLD)]
 
 

@@ -1,39 +1,29 @@
 """Training in stages on two processes: one record, one set of proposals, one detector."""
 
 import logging
-import os
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from detectron2.config import instantiate
 from helpers.detectron2_staged_toy import write_config
 from helpers.detectron2_toy import DATA, register_data
 from helpers.mmdet_support import assert_same
+from helpers.ranks import spawn
 
 from lossweave.detectron2.configs import load_config
 from lossweave.detectron2.staged.training import StagedAdapter, train_stages
 from lossweave.staged import TrainingRecord
 from lossweave.staged.proposal_file import ProposalFile
 
-RANKS = 2
 #: Gloo on the CPU: no device of its own for each process.
 OPTIONS = ("train.device=cpu", "+train.ddp.device_ids=null", "evaluation.stages=False")
 
 
 def _start(rank: int, data: str, config: str, work_dir: str) -> None:
-    torch.set_num_threads(1)
     logging.getLogger("detectron2").setLevel(logging.WARNING)
-    os.environ.update(MASTER_ADDR="127.0.0.1")
-    store = dist.FileStore(str(Path(work_dir).parent / "store"), RANKS)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=RANKS)
     register_data(Path(data))
-    try:
-        with torch.jit.optimized_execution(False):
-            train_stages(load_config(config, [f"train.output_dir={work_dir}", *OPTIONS]), None)
-    finally:
-        dist.destroy_process_group()
+    with torch.jit.optimized_execution(False):
+        train_stages(load_config(config, [f"train.output_dir={work_dir}", *OPTIONS]), None)
 
 
 def _weights(path: Path) -> dict[str, torch.Tensor]:
@@ -42,7 +32,7 @@ def _weights(path: Path) -> dict[str, torch.Tensor]:
 
 def test_two_processes(data: Path, tmp_path: Path) -> None:
     work_dir, config = tmp_path / "ddp", write_config(tmp_path / "staged_toy.py")
-    mp.spawn(_start, args=(str(data), config, str(work_dir)), nprocs=RANKS, join=True)
+    spawn(_start, str(data), config, str(work_dir))
     record = TrainingRecord.load(work_dir)
     assert record.finished and record.unified is not None
     assert {"AP", "AP50", "AR@10"} <= set(record.unified.metrics)

@@ -1,13 +1,11 @@
 """Training in stages on two processes: one record, one set of proposals, one detector."""
 
-import os
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from helpers.mmdet_staged_toy import quick, staged_config, train_stages, weights
 from helpers.mmdet_support import assert_same
+from helpers.ranks import spawn
 from mmengine.registry import MODELS, init_default_scope
 
 from lossweave.mmdet.staged.configs import proposal_loader, stage_model
@@ -16,29 +14,18 @@ from lossweave.mmdet.staged.training import StagedAdapter
 from lossweave.staged import TrainingRecord
 from lossweave.staged.proposal_file import ProposalFile
 
-RANKS = 2
-
 
 def _start(rank: int, data: str, work_dir: str) -> None:
-    torch.set_num_threads(1)
-    os.environ.update(
-        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(RANKS), MASTER_ADDR="127.0.0.1"
-    )
-    store = dist.FileStore(str(Path(data) / "store_alternating"), RANKS)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=RANKS)
-    try:
-        cfg = staged_config(Path(data), Path(work_dir), evaluation__stages=False)
-        cfg.launcher = "pytorch"
-        cfg.model_wrapper_cfg = dict(type="MMDistributedDataParallel", device_ids=None)
-        with quick():
-            train_stages(cfg)
-    finally:
-        dist.destroy_process_group()
+    cfg = staged_config(Path(data), Path(work_dir), evaluation__stages=False)
+    cfg.launcher = "pytorch"
+    cfg.model_wrapper_cfg = dict(type="MMDistributedDataParallel", device_ids=None)
+    with quick():
+        train_stages(cfg)
 
 
 def test_two_processes(data: Path, tmp_path: Path) -> None:
     work_dir = tmp_path / "ddp"
-    mp.spawn(_start, args=(str(data), str(work_dir)), nprocs=RANKS, join=True)
+    spawn(_start, str(data), str(work_dir))
     record = TrainingRecord.load(work_dir)
     assert record.finished and record.unified is not None
     assert [(s.batch_size, s.image_passes) for s in record.stages] == [(4, 12)] * 4
