@@ -289,6 +289,48 @@ def test_hooks_are_looked_for_only_where_some_were_registered(monkeypatch) -> No
     assert looked
 
 
+def test_hooks_that_are_removed_again_are_not_looked_for_among_old_objects(monkeypatch) -> None:
+    x, module, hook = torch.ones(2, requires_grad=True), nn.Linear(2, 2), Watched()
+    _run([(2 * x).sum(), x.sum()], Fixed(1.0, 1.0))
+    asked: list[int] = []
+    objects = gc.get_objects
+
+    def noted(generation: int) -> list:
+        asked.append(generation)
+        return objects(generation=generation)
+
+    monkeypatch.setattr(gc, "get_objects", noted)
+    gc.collect()
+    gc.disable()
+    try:
+        _run([(2 * x).sum(), x.sum()], Fixed(1.0, 1.0))
+        for young in (True, False):
+            module.register_forward_hook(lambda *args: None).remove()
+            y = 3 * x
+            y.register_hook(hook)
+            if not young:
+                gc.collect()
+            asked.clear()
+            _run([(2 * y).sum(), y.sum()], Fixed(1.0, 1.0))
+            assert (2 in asked) is not young
+        assert len(hook.seen) == 2
+    finally:
+        gc.enable()
+
+
+def test_a_tensor_that_lost_its_hook_and_got_another_is_watched() -> None:
+    x, hook = torch.ones(2, requires_grad=True), Watched()
+    y = 3 * x
+    handle = y.register_hook(Watched(7.0))
+    _hooks.Aside([x], [])
+    handle.remove()
+    gc.collect()
+    _hooks.Aside([x], [])  # looks; the tensor's dictionary is an old object from here on
+    y.register_hook(hook)
+    _run([(2 * y).sum(), y.sum()], Fixed(1.0, 1.0))
+    assert [seen.tolist() for seen in hook.seen] == [[3.0, 3.0]]
+
+
 def test_modules_that_are_recomputed_in_backward_keep_their_hooks() -> None:
     from torch.utils.checkpoint import checkpoint
 

@@ -5,7 +5,9 @@ So while rows are taken, the hooks are not called; it is noted which of them wou
 
 Autograd does not tell which hooks a graph has. But every hook is registered with a numbered
 handle, so one comparison of numbers tells that there is none. Where there may be some, their
-dictionaries are looked up among Python's objects, the young ones first.
+dictionaries are looked up among Python's objects, the young ones first, and among the old ones only
+where the garbage collector has made old ones of young ones since the last look: a hook that was
+removed again is in no dictionary, and to find that out among all objects takes as long as a step.
 """
 
 import gc
@@ -13,6 +15,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import torch
@@ -44,17 +47,24 @@ class _Register:
 
     def __init__(self) -> None:
         self.seen = RemovableHandle.next_id
+        #: How often each generation of objects had been collected then; -1 is never.
+        self.collected = [-1, -1, -1]
         self.known: dict[int, _Known] = {}
         #: Backwards that are still to come.
         self.pending: weakref.WeakSet[Aside] = weakref.WeakSet()
 
     def update(self) -> None:
         """Look up what has been registered since."""
-        last = RemovableHandle.next_id
+        last, collected = RemovableHandle.next_id, [each["collections"] for each in gc.get_stats()]
         if last != self.seen:
-            for hooks in _registered(self.seen, last):
+            # Made since the last look, a dictionary is as old as the collections since make it.
+            since = [now > then for now, then in zip(collected, self.collected, strict=True)]
+            oldest = 2 if any(since[1:]) else int(since[0])
+            before = [hooks for known in self.known.values() if (hooks := known.ref())]
+            for hooks in list(_registered(self.seen, last, before, oldest)):
                 self.known[id(hooks)] = _Known(hooks)
             self.seen = last
+        self.collected = collected
 
     def alive(self) -> list[tuple[_Known, _Dict]]:
         """All that still have hooks."""
@@ -63,16 +73,24 @@ class _Register:
             hooks = known.ref()
             if hooks:
                 found.append((known, hooks))
-            else:
+            elif hooks is None:
                 del self.known[key]
         return found
 
 
-def _registered(first: int, last: int) -> Iterator[_Dict]:
-    """The dictionaries of the hooks with these numbers."""
+def _registered(first: int, last: int, known: Iterable[_Dict], oldest: int) -> Iterator[_Dict]:
+    """The dictionaries of the hooks with these numbers.
+
+    Args:
+        first: the first number.
+        last: the one after the last.
+        known: dictionaries that may have got some of them.
+        oldest: the oldest generation of objects to look at, 0 to 2.
+    """
     missing = set(range(first, last))
-    for generation in range(3):
-        for value in gc.get_objects(generation=generation):
+    young = (gc.get_objects(generation=generation) for generation in range(oldest + 1))
+    for values in chain([known], young):
+        for value in values:
             if type(value) is not OrderedDict or not value:
                 continue
             keys = missing.intersection(value) if type(next(iter(value))) is int else ()
