@@ -89,12 +89,7 @@ def test_below_the_features_it_works() -> None:
 
 def test_a_compiled_backbone() -> None:
     layer = nn.Sequential(nn.Linear(3, 4), nn.Tanh())
-    compiled = torch.compile(layer)
-    try:
-        compiled(torch.randn(5, 3)).sum().backward()
-    except Exception:  # no toolchain for what inductor writes
-        compiled = torch.compile(layer, backend="aot_eager")
-    layer.zero_grad()
+    compiled = torch.compile(layer, backend="aot_eager")  # donates buffers as inductor does
     try:
         _backward("parameters", compiled)
     except LossweaveError as error:

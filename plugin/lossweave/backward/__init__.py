@@ -3,7 +3,7 @@
 from lossweave.backward._boundary import Boundary
 from lossweave.backward._boundary_state import BoundaryState
 from lossweave.backward._gradient_root import gradient_root
-from lossweave.backward._graph import reach, reached_leaves
+from lossweave.backward._graph import reach, reached_leaves, refuse_hidden
 from lossweave.backward._hooks import unwatched
 from lossweave.backward._reach import GraphCache, reachability_of
 from lossweave.backward._rows import inner_products
@@ -19,6 +19,7 @@ __all__ = [
     "reach",
     "reachability_of",
     "reached_leaves",
+    "refuse_hidden",
     "term_rows",
     "unwatched",
     "weighted_root",

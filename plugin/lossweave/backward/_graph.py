@@ -1,12 +1,15 @@
 """Walks over the autograd graph: what is reached from where."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from lossweave.errors import LossweaveError
+
 __all__ = [
+    "COMPILED",
     "DDP_SINK",
     "LEAF",
     "REENTRANT",
@@ -17,12 +20,14 @@ __all__ = [
     "point_of",
     "reach",
     "reached_leaves",
+    "refuse_hidden",
 ]
 
 #: Names of nodes that a walk tells from others.
 DDP_SINK = "_DDPSinkBackward"
 REENTRANT = "CheckpointFunctionBackward"
 LEAF = "AccumulateGrad"
+COMPILED = "CompiledFunctionBackward"
 
 
 class Reach(NamedTuple):
@@ -33,12 +38,14 @@ class Reach(NamedTuple):
         cut: the nodes of the cut at which the walk turned back.
         nodes: every node walked over, the cut's left out.
         reentrant: whether a reentrant activation checkpoint is among them.
+        compiled: the outputs at which it came to nodes of ``torch.compile``.
     """
 
     leaves: list[Tensor]
     cut: list[Any]
     nodes: set[Any]
     reentrant: bool
+    compiled: dict[Any, set[int]]
 
 
 class Point(NamedTuple):
@@ -133,6 +140,7 @@ def reach(
     sinks: set[tuple[Any, int]] = set()  # DDP's, each of whose outputs is a way of its own
     known = {} if edges is None else edges
     reentrant = False
+    compiled: dict[Any, set[int]] = {}
     stack: list[tuple[Any, int]] = []
     for root in roots:
         if not isinstance(root, Tensor):
@@ -153,7 +161,13 @@ def reach(
                 known.setdefault(node, []).extend(followed)
                 stack.extend(followed)
             continue
-        nodes.add(node)
+        if name == COMPILED:
+            met = node in compiled
+            compiled.setdefault(node, set()).add(output)
+            if met:
+                continue
+        else:
+            nodes.add(node)
         if node in cut:
             turned.append(node)
         elif name == LEAF:
@@ -165,7 +179,32 @@ def reach(
             stack.extend(known[node])
     nodes.difference_update(turned)
     nodes.update(node for node, _ in sinks)
-    return Reach(leaves, turned, nodes, reentrant)
+    nodes.update(compiled)
+    return Reach(leaves, turned, nodes, reentrant, compiled)
+
+
+def refuse_hidden(walks: Sequence[Reach]) -> None:
+    """Refuse terms that leave one compiled graph by different outputs.
+
+    Such a graph is one node, which seems to reach all that any of its outputs is computed from.
+    Where terms share its outputs, as those of a compiled backbone, they do reach the same.
+
+    Args:
+        walks: per term, what it reaches.
+
+    Raises:
+        LossweaveError: there is one.
+    """
+    outputs: dict[Any, set[int]] = {}
+    for walk in walks:
+        for node, own in walk.compiled.items():
+            if outputs.setdefault(node, own) != own:
+                raise LossweaveError(
+                    "torch.compile: one compiled graph computes what several terms are made of, "
+                    "each from outputs of its own, and hides which parameters each of them "
+                    "reaches; compile what they share, or each head by itself, or take a combiner "
+                    "of loss values"
+                )
 
 
 def reached_leaves(roots: Iterable[Tensor]) -> list[Tensor]:

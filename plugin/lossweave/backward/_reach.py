@@ -6,7 +6,15 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from lossweave.backward._graph import DDP_SINK, LEAF, REENTRANT, Point, following, reach
+from lossweave.backward._graph import (
+    DDP_SINK,
+    LEAF,
+    REENTRANT,
+    Point,
+    following,
+    reach,
+    refuse_hidden,
+)
 from lossweave.backward._passes import Pass, cut_passes, enterable, whole_passes
 from lossweave.errors import LossweaveError
 
@@ -109,7 +117,8 @@ def reachability_of(
         cache: what an earlier call found, which is used again where the graph is the same.
 
     Raises:
-        LossweaveError: a reentrant activation checkpoint stands above the boundary.
+        LossweaveError: a reentrant activation checkpoint stands above the boundary, or a compiled
+            graph that hides what each term reaches.
 
     Example:
         >>> import torch
@@ -131,6 +140,7 @@ def reachability_of(
             "inside it term by term; use boundary='features' where it lies below the heads, or "
             "checkpoint with use_reentrant=False"
         )
+    refuse_hidden(walks)
     met = {node for walk in walks for node in walk.cut}
     points = [point for node, point in cut.items() if node in met]
     leaves: dict[int, Tensor] = {}

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lossweave.backward import reach, refuse_hidden
+from lossweave.combination.entries import sorted_into
 from lossweave.combination.settling import SettledTerms
 from lossweave.combination.step import OwnTotal
 from lossweave.combiners import Combiner
@@ -54,11 +56,14 @@ class FirstCall:
 
         Raises:
             LossweaveError: no losses, patterns that match nothing, losses that no term claims,
-                a missing hook.
+                a missing hook, a compiled graph that hides what the terms reach.
         """
         self.check_entries(settled, entries)
         if not self.hooked:
             self.check_hook()
+        if any(combiner.inactive == "hold" for combiner in self.combiners):
+            terms, _ = sorted_into(settled.terms, entries)
+            refuse_hidden([reach([term]) for term in terms if term is not None])
         if settled.loaded:
             self.tell_loaded()
 
