@@ -166,6 +166,22 @@ def test_a_lazy_config_is_weighed_by_the_combiner_where_it_is_asked_for(
     assert again.model.model.proposal_generator.loss_weight == {"loss_rpn_cls": 3.0}
 
 
+def test_configs_of_the_zoo(tmp_path: Path) -> None:
+    yaml, lazy = (f"detectron2://COCO-Detection/{name}" for name in (
+        "faster_rcnn_R_50_FPN_1x.yaml", "fcos_R_50_FPN_1x.py"))  # fmt: skip
+    key = "MODEL.RPN.BBOX_REG_LOSS_WEIGHT"
+    child = write_child(tmp_path, yaml, [], POINT, {key: 0.5})
+    stock = get_cfg()
+    stock.merge_from_file(str(child))  # whole: the stock tools know no base by such a name
+    assert stock.MODEL.RPN.BBOX_REG_LOSS_WEIGHT == 0.5 and stock.SOLVER.MAX_ITER == 90000
+    child = write_child(tmp_path, yaml, [], POINT, None)
+    assert f"_BASE_: {yaml}" in child.read_text()
+    assert load_config(str(child)).LOSSWEAVE.COMBINER.ARGS.weights == [1.5, 0.5]
+    found = load_config(str(write_child(tmp_path, lazy, ["train.max_iter=7"], POINT, None)))
+    assert (found.train.max_iter, found.optimizer.lr) == (7, 0.004)
+    assert found.model.combiner.weights == [1.5, 0.5]
+
+
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
