@@ -33,7 +33,8 @@ def run_detectors(asked: Asked) -> list[Result]:
     trials = _trials(asked)
     book = Book(asked.ledger, asked.work_dir)
     if asked.ledger.plan:
-        print(book.plan_text([wanted(STUDY, trial, asked.command) for trial in trials]))
+        names = [f"{Path(t.config).stem}, {t.method.label}, seed {t.seed}" for t in trials]
+        print(book.plan_text([wanted(STUDY, t, asked.command) for t in trials], names))
         return []
     work = [partial(_obtained, book, trial, asked.command) for trial in trials]
     results = run_all(work, asked.jobs, "trainings")
