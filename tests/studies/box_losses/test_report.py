@@ -48,6 +48,7 @@ def test_the_report_is_made_from_the_ledger_alone_and_twice_the_same(tmp_path) -
     assert made[0] == made[1]
     text = made[0]["box_losses.md"].decode()
     assert "| L2, 20 % | +0.080" in text and "weight 3 of 1 (AP 0.320), 3 (AP 0.420)" in text
+    assert "weight 1 of 0.3 (AP 0.320), 1 (AP 0.420): at the edge of those tried" in text
     row = question(box_loss_results(), "here")
     assert row.report == "[here](here/box_losses.md)" and row.effect.endswith("in the median")
 

@@ -50,7 +50,8 @@ def test_the_report_is_made_from_the_ledger_alone_and_twice_the_same(tmp_path) -
 
 
 def test_penalties_stand_without_decay_and_the_decay_without_penalty() -> None:
-    none, l1, decay = arms_of(Sweep(dict(l1=(1e-5,), decay=(2.0,)), ("bbox_head",)))
+    sweep = Sweep(dict(l1=(1e-5,), decay=(2.0,)), ("bbox_head",), ("backbone", "neck"))
+    none, l1, decay = arms_of(sweep)
     assert none.options == ("optim_wrapper.optimizer.weight_decay=0.0",)
     assert "model.penalty.weight=1e-05" in l1.options and none.options[0] in l1.options
     assert "model.penalty.modules=[bbox_head]" in l1.options

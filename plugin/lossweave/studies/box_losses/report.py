@@ -83,6 +83,7 @@ def _parts(found: LossFindings, results: Sequence[Result]) -> list[str]:
     losses = "\n".join(
         f"- {loss}: {LOSSES[loss].text}, weight {found.weights[loss]:g} of "
         + ", ".join(f"{w:g} (AP {ap:.3f})" for w, ap in sorted(found.tried[loss].items()))
+        + _edge(found, loss)
         for loss in found.losses
     )
     return [
@@ -108,6 +109,13 @@ def _parts(found: LossFindings, results: Sequence[Result]) -> list[str]:
         "AP on the validation split after a training on clean boxes with the first seed:\n\n"
         + losses,
     ]
+
+
+def _edge(found: LossFindings, loss: str) -> str:
+    tried = sorted(found.tried[loss])
+    if len(tried) > 1 and found.weights[loss] in (tried[0], tried[-1]):
+        return ": at the edge of those tried, beyond which a better one may lie"
+    return ""
 
 
 def _table(

@@ -6,7 +6,13 @@ from typing import Annotated
 from lossweave.studies.arms.options import add_arms, asked_of
 from lossweave.studies.options import tool_parser
 from lossweave.studies.regularisation.report import report
-from lossweave.studies.regularisation.study import KINDS, Sweep, run_regularisation
+from lossweave.studies.regularisation.study import (
+    KINDS,
+    MODULES,
+    OTHERS,
+    Sweep,
+    run_regularisation,
+)
 from lossweave.utils.arguments import typed
 from lossweave.utils.fields import above, between
 
@@ -31,14 +37,14 @@ what is written, in work_dirs/regularisation:
 examples:
   python tools/make_demo_data.py --root data/lossweave_screen --size 96
   python tools/regularisation.py
-      8 strengths of l1 and of l2, 5 of AdamW's decay, none, 3 seeds: 66 trainings of 20 s
+      7 strengths of l1 and of l2, 4 of AdamW's decay, none, 3 seeds: 57 trainings of 20 s
   python tools/regularisation.py --l1 1e-6 1e-5 1e-4 --l2 --decay --seeds 0
       l1 alone, one seed: 4 trainings
 """
 _DEFAULTS = dict(
-    l1=(1e-7, 1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3),
-    l2=(1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1),
-    decay=(0.05, 0.5, 2.0, 5.0, 20.0),
+    l1=(1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2),
+    l2=(1e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0),
+    decay=(0.5, 2.0, 5.0, 20.0),
 )
 _TEXTS = dict(
     l1="of lambda sum |w|", l2="of lambda / 2 sum w^2", decay="AdamW's weight_decay, lambda"
@@ -65,16 +71,23 @@ def regularisation(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--modules",
         nargs="+",
-        default=list(Sweep.modules),
+        default=list(MODULES),
+        metavar="MODULE",
+        help="whose weights shrink (RetinaNet's but the backbone and the last layer of classes)",
+    )
+    parser.add_argument(
+        "--others",
+        nargs="+",
+        default=list(OTHERS),
         metavar="PART",
-        help="of the detector, whose weights shrink (neck bbox_head)",
+        help="of the names of all other weights, which the decay leaves alone (%(default)s)",
     )
     add_arms(
         parser, "lossweave::mmdet/demo/retinanet_screen.py", "work_dirs/regularisation", 220
     )
     args = parser.parse_args(arguments)
     lambdas = {kind: tuple(map(float, getattr(args, kind))) for kind in KINDS}
-    sweep = Sweep(lambdas, tuple(args.modules))
+    sweep = Sweep(lambdas, tuple(args.modules), tuple(args.others))
     asked = asked_of(args, "regularisation", arguments)
     if results := run_regularisation(asked, sweep):
         report(results, asked.work_dir)

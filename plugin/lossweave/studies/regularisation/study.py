@@ -16,12 +16,15 @@ from lossweave.studies.ledger.result import Result
 from lossweave.studies.regularisation.weights import sizes_in
 from lossweave.studies.runs.method import Trial
 
-__all__ = ["KINDS", "STUDY", "Sweep", "arms_of", "run_regularisation"]
+__all__ = ["KINDS", "MODULES", "OTHERS", "STUDY", "Sweep", "arms_of", "run_regularisation"]
 
 #: The study's name in a ledger.
 STUDY = "regularisation"
 #: What shrinks the weights: two penalties among the losses, and the optimizer by itself.
 KINDS = ("l1", "l2", "decay")
+#: Of RetinaNet, whose weights shrink, and what has to be named for the others.
+MODULES = ("neck", "bbox_head.cls_convs", "bbox_head.reg_convs", "bbox_head.retina_reg")
+OTHERS = ("backbone", "retina_cls")
 _NAME = "loss_penalty"
 
 
@@ -31,11 +34,15 @@ class Sweep:
 
     Args:
         lambdas: by kind, the strengths beside 0.
-        modules: whose weights shrink; parts at the top of the detector.
+        modules: whose weights shrink, by the names of a :class:`lossweave.ParameterPenalty`.
+            Not RetinaNet's last layer of classification: its biases begin at -4.6, which makes a
+            box rare, and would be nearly all of an l2 penalty.
+        others: what the optimizer's decay leaves alone: parts of the names of all others.
     """
 
     lambdas: Mapping[str, tuple[float, ...]]
-    modules: tuple[str, ...] = ("neck", "bbox_head")
+    modules: tuple[str, ...] = MODULES
+    others: tuple[str, ...] = OTHERS
 
     def __post_init__(self) -> None:
         for kind, values in self.lambdas.items():
@@ -54,7 +61,7 @@ def arms_of(sweep: Sweep) -> list[Arm]:
     for kind, values in sweep.lambdas.items():
         for value in sorted(values):
             options = (
-                _decay(value, sweep.modules) if kind == "decay"
+                _decay(value, sweep.others) if kind == "decay"
                 else (*plain, *_penalty(kind, value, sweep.modules))
             )  # fmt: skip
             arms.append(Arm({"kind": kind, "lambda": value}, options))
@@ -88,9 +95,8 @@ def _penalty(kind: str, value: float, modules: Sequence[str]) -> tuple[str, ...]
     )
 
 
-def _decay(value: float, modules: Sequence[str]) -> tuple[str, ...]:
-    """AdamW's own, of the same modules alone: the others' decay is multiplied by 0."""
-    others = [part for part in ("backbone", "neck", "bbox_head") if part not in modules]
+def _decay(value: float, others: Sequence[str]) -> tuple[str, ...]:
+    """AdamW's own; that of the others is multiplied by 0."""
     return (
         f"optim_wrapper.optimizer.weight_decay={value!r}",
         *(f"optim_wrapper.paramwise_cfg.custom_keys.{part}.decay_mult=0.0" for part in others),
