@@ -264,3 +264,9 @@ def test_the_state_has_one_shape_and_moves_with_the_model() -> None:
     copied = copy.deepcopy(state)
     copied.boundary.found = ("one",)
     assert boundary.found != ("one",)
+
+
+def test_a_word_that_is_misspelt_is_no_module_and_the_near_one_is_said() -> None:
+    boundary, model = Boundary(["feature"]), nn.Sequential(nn.Linear(2, 2))
+    with pytest.raises(LossweaveError, match="'feature'; did you mean 'features'"):
+        boundary.caught(model).__enter__()

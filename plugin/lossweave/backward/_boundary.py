@@ -24,6 +24,8 @@ __all__ = ["Boundary"]
 _LOGGER = logging.getLogger("lossweave")
 #: Forwards whose losses are still to come, at the most: what is caught keeps their graphs alive.
 _WAITING = 4
+#: What a boundary may be beside names of modules.
+_WORDS = ("parameters", "features", "representation")
 
 
 @dataclass
@@ -196,7 +198,8 @@ class Boundary:
         for pattern in self.where:
             matching = {n: m for n, m in modules.items() if fnmatchcase(n, pattern)}
             if not matching:
-                near = get_close_matches(pattern, modules, n=3, cutoff=0.4)
+                known = [*(word for word in _WORDS if word != pattern), *modules]
+                near = get_close_matches(pattern, known, n=3, cutoff=0.4)
                 hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
                 raise LossweaveError(f"boundary: no module matches {pattern!r}{hint}")
             chosen.update(matching)

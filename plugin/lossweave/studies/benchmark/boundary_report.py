@@ -57,7 +57,7 @@ Measured {facts["date"]} in {facts["minutes"]} minutes by
 {facts["command"]}
 ```
 
-on {machine_line(facts["machine"])}. \
+on {machine_line(facts["machine"])}, {_versions(facts["versions"])}. \
 A step is forward, `parse_losses`, backward and optimizer on one batch of
 {batch_size} pictures with the terms cls and loc. All rows share the stock detector's weights and
 take turns with it in one process (A B B A, {rounds} rounds). *Step ratio* is the median of the
@@ -77,7 +77,9 @@ thread on a CPU, times are the process's own.
 
 The peak of live tensors during one step (on a CPU every allocation of the step in torch's
 profiler, on CUDA `max_memory_allocated`), with parameters, buffers and the optimizer's state. The
-*limit* is stock + 5 % + K copies of the gradients that are combined.
+*limit* is stock + 5 % + K copies of the gradients that are combined. From torch 2.6 on, which can
+start a backward inside a graph, terms are differentiated in two stages at the parameters; on older
+ones in one, which takes more memory there.
 
 {markdown_table(*_memory_rows(results))}
 
@@ -85,6 +87,10 @@ profiler, on CUDA `max_memory_allocated`), with parameters, buffers and the opti
 
 {markdown_table(*_check_rows(results))}
 """
+
+
+def _versions(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {versions[name]}" for name in ("torch", "mmdet") if name in versions)
 
 
 def _as_json(result: BoundaryCosts) -> dict[str, Any]:
