@@ -109,14 +109,11 @@ def plot_front(found: TuneFindings, path: Path) -> Path:
     if found.search and found.search.get("chosen"):
         label = f"{found.search['chosen'].removeprefix('Sum ')}, lr {found.search['rate']:g}"
         named[label] = "knee, chosen" if label in named else "chosen"
-    for label, word in named.items():
+    for place, (label, word) in enumerate(named.items(), start=1):
         if label in scores:
             here = scores[label]
-            axes.plot(here["ap50"], here["ap75"], "o", color=COLORS[1], markersize=9)
-            axes.annotate(
-                f"{word}: {label}", (here["ap50"], here["ap75"]), xytext=(-8, -14),
-                textcoords="offset points", fontsize=8, ha="right", color=COLORS[1],
-            )  # fmt: skip
+            axes.plot(here["ap50"], here["ap75"], "o", color=COLORS[place], markersize=9,
+                      label=f"{word}: {label}")  # fmt: skip
     axes.set(xlabel="AP50: classification, mostly", ylabel="AP75: localisation as well")
     if len(whole) > 3:  # what failed altogether would press the rest together
         for name, limit in (("ap50", axes.set_xlim), ("ap75", axes.set_ylim)):
@@ -124,7 +121,7 @@ def plot_front(found: TuneFindings, path: Path) -> Path:
             low = values[len(values) // 3]
             room = 0.12 * max(values[-1] - low, 0.01)
             limit(low - room, values[-1] + room)
-    figure.legend(loc="outside lower center", ncols=2, fontsize=9, frameon=False)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8.5, frameon=False)
     _plain(axes)
     figure.savefig(path, dpi=_DPI)
     return path
