@@ -120,6 +120,7 @@ setup(
     package_dir={"": "plugin"},
     packages=find_packages("plugin"),
     package_data={"lossweave": ["py.typed", "studies/*/*.html"]},
+    # Tried: 2.1.2 and 2.11.0 with both hosts, 2.4.1 and 2.6.0 without; docs/guides/install.md.
     install_requires=["torch>=2.1", "numpy", "typing_extensions"],
     extras_require={
         "mmdet": MMDET,
