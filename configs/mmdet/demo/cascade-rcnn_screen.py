@@ -3,7 +3,7 @@
 #
 # Command: python tools/make_demo_data.py --root data/lossweave_screen --size 96
 #          python tools/train.py configs/mmdet/demo/cascade-rcnn_screen.py
-_base_ = ['./cascade-rcnn_demo.py', './_base_/two_stage_screen.py']
+_base_ = ['./cascade-rcnn_demo.py', './_base_/screen.py']
 
 model = dict(
     backbone=_base_.screen.backbone,

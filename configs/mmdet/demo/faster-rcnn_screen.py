@@ -5,7 +5,7 @@
 # Command: python tools/make_demo_data.py --root data/lossweave_screen --size 96
 #          python tools/train.py configs/mmdet/demo/faster-rcnn_screen.py
 # Result:  AP 0.509, AP50 0.834 on val with Sum (seed 0)
-_base_ = ['./faster-rcnn_demo.py', './_base_/two_stage_screen.py']
+_base_ = ['./faster-rcnn_demo.py', './_base_/screen.py']
 
 model = dict(
     backbone=_base_.screen.backbone,

@@ -11,7 +11,7 @@ from lossweave.studies.ledger.ledger import append
 from lossweave.studies.precision_recall.cli import precision_recall
 from lossweave.studies.precision_recall.findings import find
 from lossweave.studies.precision_recall.report import detectors_markdown, verdict
-from lossweave.studies.precision_recall.results import report
+from lossweave.studies.precision_recall.results import question, report
 from lossweave.studies.results.remake import remake
 
 
@@ -37,6 +37,13 @@ def test_the_verdict_says_what_is_shown_and_what_is_not() -> None:
     assert said.startswith("cascade beside faster: above in AP (+0.103 ±")
     alike = [detector_result(n, s, 60 + s * 3 % 7) for s in range(3) for n in ("faster", "other")]
     assert "above" not in verdict(find(alike)) and "no difference shown" in verdict(find(alike))
+
+
+def test_the_row_of_questions_has_the_verdict_in_one_line() -> None:
+    row = question(several(), "folder")
+    assert row.answer == verdict(find(several())) and "\n" not in row.answer
+    assert row.report == "[folder](folder/precision_recall.md)"
+    assert row.effect == f"{find(several()).apart['cascade']['AP'].text()} (cascade)"
 
 
 def test_the_report_is_made_from_the_ledger_alone_and_twice_the_same(tmp_path) -> None:

@@ -10,9 +10,10 @@ from lossweave.studies.ledger.facts import facts_of
 from lossweave.studies.ledger.result import Result
 from lossweave.studies.precision_recall.curves import Curves
 from lossweave.studies.precision_recall.findings import Asked, find
-from lossweave.studies.precision_recall.report import write_detectors
+from lossweave.studies.precision_recall.report import verdict, write_detectors
+from lossweave.studies.report.questions import Question, cost_of
 
-__all__ = ["STUDY", "alike", "report", "report_detectors", "with_curves"]
+__all__ = ["STUDY", "alike", "question", "report", "report_detectors", "with_curves"]
 
 #: The study's name in a ledger.
 STUDY = "precision_recall"
@@ -50,3 +51,17 @@ def report(results: Sequence[Result], work_dir: str) -> None:
         options=results[0].options,
     )
     report_detectors(asked, results)
+
+
+def question(results: Sequence[Result], name: str) -> Question:
+    """The row of questions.md."""
+    found = find(results)
+    apart = "; ".join(f"{found.apart[one]['AP'].text()} ({one})" for one in found.names[1:])
+    return Question(
+        f"What do detectors beside {found.names[0]} change of recall and precision?",
+        f"[{name}]({name}/{STUDY}.md)",
+        verdict(found).replace("\n\n", " "),
+        apart,
+        cost_of(results),
+        facts_of(results)["command"],
+    )

@@ -57,7 +57,9 @@ REPORTS = {
     BOX_LOSSES: Report(box_losses.report, alike_arms, box_losses.question),
     compare.STUDY: Report(_compare),
     diagnose.STUDY: Report(diagnose.report),
-    precision_recall.STUDY: Report(precision_recall.report, precision_recall.alike),
+    precision_recall.STUDY: Report(
+        precision_recall.report, precision_recall.alike, precision_recall.question
+    ),
     REGULARISATION: Report(regularisation.report, alike_arms, regularisation.question),
     SCALE: Report(scale.report, alike_arms, scale.question),
     short_runs.STUDY: Report(short_runs.report, short_runs.alike),

@@ -1,5 +1,5 @@
-# What a two-stage demo config takes over to become a screen config: 96 x 96 pixels, two levels,
-# 440 iterations, all in one process. retinanet_screen.py has the same data and schedule.
+# What a demo config takes over to become a screen config: 96 x 96 pixels, two levels, 440
+# iterations, all in one process. retinanet_screen.py has the same data and schedule.
 screen_root = 'data/lossweave_screen/'
 screen_train = [
     dict(type='LoadImageFromFile'),
