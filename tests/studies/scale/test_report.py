@@ -42,6 +42,17 @@ def test_what_diverges_has_no_ap_and_its_rate_is_chosen_anew() -> None:
     assert "SGD, not clipped, b = 100: rate x 0.01, +0.255" in said
 
 
+def test_a_curve_that_does_not_learn_tells_nothing() -> None:
+    dead = [
+        replace(r, scores={**r.scores, "test": 0.01})
+        if (r.details["places"]["optimizer"], r.details["places"]["clip"]) == ("SGD", "off") else r
+        for r in scale_results()
+    ]  # fmt: skip
+    said = verdict(find_scale(dead))
+    assert "SGD, not clipped from" not in said
+    assert "SGD, not clipped at the rate 0.005 does not learn at b = 1 (AP 0.010)" in said
+
+
 def test_one_seed_needs_a_larger_difference() -> None:
     found = find_scale(scale_results(seeds=1))
     assert found.curves[0].level(found.sd) == (0.1, 1.0)  # 0.005 less is not clear, 0.04 is

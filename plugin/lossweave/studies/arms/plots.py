@@ -7,7 +7,7 @@ from typing import Any
 
 from lossweave.studies.report.plots import COLORS, DASHES
 
-__all__ = ["draw_lines", "finish"]
+__all__ = ["draw_lines", "finish", "legend_below"]
 
 
 def draw_lines(
@@ -37,3 +37,14 @@ def finish(axes: Any, **settings: Any) -> None:
     axes.grid(True, color="0.9", linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set(**settings)
+
+
+def legend_below(figure: Any, panels: Sequence[Any], columns: int) -> None:
+    """One legend below a figure, of whatever any of its panels has a label for."""
+    by_label = {
+        label: handle
+        for axes in panels
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    if by_label:
+        figure.legend(by_label.values(), by_label, loc="outside lower center", ncols=columns)

@@ -10,12 +10,13 @@ from typing import Any
 from lossweave.studies.arms.study import PLACES
 from lossweave.studies.ledger.facts import facts_of, places_text
 from lossweave.studies.ledger.result import Result
+from lossweave.studies.report.paired import Spread
 from lossweave.studies.report.questions import Question, cost_of
 from lossweave.studies.report.tables import markdown_table
 from lossweave.utils.files import write_json
 from lossweave.utils.provenance import machine_line
 
-__all__ = ["alike", "arm_name", "facts_for", "question_of", "write_page"]
+__all__ = ["alike", "arm_name", "cell", "facts_for", "question_of", "write_page"]
 
 
 def alike(result: Result) -> Any:
@@ -28,6 +29,17 @@ def arm_name(result: Result) -> str:
     places: Mapping[str, Any] = result.details[PLACES]
     said = [f"{axis} {v if isinstance(v, str) else format(v, 'g')}" for axis, v in places.items()]
     return ", ".join(said)
+
+
+def cell(found: Spread, signed: bool = True) -> str:
+    """A spread in a table, where a single seed needs no word: the title says how many there are.
+
+    Example:
+        >>> from lossweave.studies.report.paired import spread
+        >>> cell(spread([0.5])), cell(spread([0.5, 0.5]), signed=False), cell(spread([]))
+        ('+0.500', '0.500 ± 0.000', '-')
+    """
+    return found.text(signed=signed).removesuffix(" (one seed)")
 
 
 def facts_for(results: Sequence[Result]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from lossweave.studies.arms.findings import grouped
-from lossweave.studies.arms.plots import draw_lines, finish
+from lossweave.studies.arms.plots import draw_lines, finish, legend_below
 from lossweave.studies.box_losses.findings import LossFindings, errors_of
 from lossweave.studies.ledger.result import Result
 from lossweave.studies.report.plots import COLORS, DASHES
@@ -42,8 +42,7 @@ def plot_errors(found: LossFindings, path: str | Path) -> Path:
         axes.set_ylim(bottom=0)
     for axes in panels[2:]:
         axes.set_xlabel("training boxes with gross errors, %")
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    legend_below(figure, panels, columns=len(found.losses))
     figure.suptitle("Box losses on wrong training boxes; errors in sides of clean test objects")
     figure.savefig(path, dpi=110)
     return Path(path)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from lossweave.studies.arms.report import question_of, write_page
+from lossweave.studies.arms.report import cell, question_of, write_page
 from lossweave.studies.box_losses.findings import QUANTITIES, REFERENCE, LossFindings, find_losses
 from lossweave.studies.box_losses.plots import plot_distributions, plot_errors
 from lossweave.studies.box_losses.study import LOSSES, STUDY
@@ -97,6 +97,10 @@ def _parts(found: LossFindings, results: Sequence[Result]) -> list[str]:
         "have up to twice or half of their size, the same ones in every epoch and for every "
         f"loss. Every training has the same budget ({budget}); intervals are Student's at 95 %, "
         "over the seeds.",
+        "A detector with anchors regresses each box from the anchors that overlap it enough. So a "
+        "box that is grossly wrong is the target of other anchors than the right one would be, and "
+        "the offsets that the loss sees stay small: it is an outlier on the picture, hardly one in "
+        "the head's units.",
         "![Errors and AP over the share of wrong boxes](errors.png)",
         "![Distribution of the errors](distributions.png)",
         "## What the wrong boxes change\n\nMinus the same loss on clean boxes, paired by seed:\n\n"
@@ -124,7 +128,7 @@ def _table(
     first = by_quantity[_SAID]
     rows = [
         [f"{loss}, {100 * share:g} %"]
-        + [by_quantity[name][loss][share].text(signed=signed) for name in QUANTITIES]
+        + [cell(by_quantity[name][loss][share], signed) for name in QUANTITIES]
         for loss in first
         for share in first[loss]
     ]

@@ -80,7 +80,7 @@ def regularisation(arguments: Sequence[str] | None = None) -> None:
         nargs="+",
         default=list(OTHERS),
         metavar="PART",
-        help="of the names of all other weights, which the decay leaves alone (%(default)s)",
+        help="of all other weights' names, which the decay leaves alone (backbone retina_cls)",
     )
     add_arms(
         parser, "lossweave::mmdet/demo/retinanet_screen.py", "work_dirs/regularisation", 220

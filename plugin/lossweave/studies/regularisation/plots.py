@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lossweave.studies.arms.plots import draw_lines, finish
+from lossweave.studies.arms.plots import draw_lines, finish, legend_below
 from lossweave.studies.regularisation.findings import SPARSE, Curve, RegularisationFindings
 from lossweave.studies.report.plots import COLORS
 
@@ -29,8 +29,7 @@ def plot_l_curves(found: RegularisationFindings, path: str | Path) -> Path:
     for axes, curve in zip(panels, found.curves.values(), strict=True):
         _l_curve(axes, curve)
     panels[0].set_ylabel("the data's loss at the end")
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    legend_below(figure, panels, columns=3)
     figure.suptitle("L-curves: what is fitted less for smaller weights; numbers are lambda")
     figure.savefig(path, dpi=110)
     return Path(path)
@@ -41,28 +40,38 @@ def _l_curve(axes: Any, curve: Curve) -> None:
 
     xs = [_mean(p.size) for p in curve.points]
     ys = [_mean(p.data) for p in curve.points]
-    axes.plot(xs, ys, "-", color=COLORS[0], linewidth=1.4)
-    for point, x, y in zip(curve.points, xs, ys, strict=True):
-        axes.plot(point.size, point.data, ".", color="0.6", markersize=5)
-        axes.plot(x, y, "o", color=COLORS[0], markersize=4)
-        below = point.strength == 0  # beside the weakest one, which is near
-        axes.annotate(f"{point.strength:g}", (x, y), xytext=(5, -12 if below else 5),
-                      textcoords="offset points", fontsize=8)  # fmt: skip
     strengths = [p.strength for p in curve.points]
+    axes.plot(xs, ys, "o-", color=COLORS[0], linewidth=1.4, markersize=4)
+    for point in curve.points:
+        axes.plot(point.size, point.data, ".", color="0.6", markersize=5, zorder=1)
+    best = strengths.index(curve.best)
     if curve.corner is not None:
         k = strengths.index(curve.corner)
         axes.plot(xs[k], ys[k], "s", color=COLORS[1], markersize=12, markerfacecolor="none",
                   markeredgewidth=1.8, label="corner")  # fmt: skip
-    k = strengths.index(curve.best)
-    axes.plot(xs[k], ys[k], "*", color=COLORS[2], markersize=13, label="best AP on validation",
-              zorder=5)  # fmt: skip
+    axes.plot(xs[best], ys[best], "*", color=COLORS[2], markersize=13,
+              label="best AP on validation", zorder=5)  # fmt: skip
     finish(axes, title=_NAMES[curve.kind], xlabel=f"{_SIZES[curve.kind]} at the end",
            xscale="log", yscale="log")  # fmt: skip
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
-    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    for axis, values in ((axes.xaxis, xs), (axes.yaxis, ys)):
+        if max(values) < 30 * min(values):  # powers of ten alone would label next to nothing
+            wide = max(values) > 3 * min(values)
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5) if wide else (1, 1.5, 2, 3, 5, 7)))
+            axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.set_minor_formatter(NullFormatter())
     axes.margins(0.12)
+    _name_points(axes, curve, xs, ys)
+
+
+def _name_points(axes: Any, curve: Curve, xs: list[float], ys: list[float]) -> None:
+    """Write lambda beside the points, the strongest first, and not where it would hide another."""
+    taken: list[tuple[float, float]] = []
+    for point, x, y in reversed(list(zip(curve.points, xs, ys, strict=True))):
+        place = axes.transAxes.inverted().transform(axes.transData.transform((x, y)))
+        if all(abs(place[0] - a) > 0.16 or abs(place[1] - b) > 0.06 for a, b in taken):
+            taken.append((place[0], place[1]))
+            axes.annotate(f"{point.strength:g}", (x, y), xytext=(5, 5),
+                          textcoords="offset points", fontsize=8)  # fmt: skip
 
 
 def plot_strengths(found: RegularisationFindings, path: str | Path) -> Path:

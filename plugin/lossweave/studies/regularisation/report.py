@@ -7,7 +7,7 @@ from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
 
-from lossweave.studies.arms.report import question_of, write_page
+from lossweave.studies.arms.report import cell, question_of, write_page
 from lossweave.studies.ledger.result import Result
 from lossweave.studies.regularisation.findings import (
     SPARSE,
@@ -17,7 +17,7 @@ from lossweave.studies.regularisation.findings import (
 )
 from lossweave.studies.regularisation.plots import plot_l_curves, plot_strengths, plot_weights
 from lossweave.studies.regularisation.study import STUDY
-from lossweave.studies.report.paired import Spread, spread
+from lossweave.studies.report.paired import spread
 from lossweave.studies.report.questions import Question
 from lossweave.studies.report.tables import counted, markdown_table, number
 
@@ -77,7 +77,11 @@ def _sparsity(found: RegularisationFindings) -> list[str]:
 def _said(curve: Curve) -> str:
     best = f"{curve.best:g}" if curve.best else "no penalty at all"
     if curve.corner is None:
-        return f"{curve.kind}: the curve has no corner; the best AP on validation is with {best}."
+        return (
+            f"{curve.kind}: the curve through {len(curve.points)} strengths has no corner (it "
+            "nowhere turns by 15 degrees on logarithmic axes); the best AP on validation is with "
+            f"{best}."
+        )
     seeds = ", ".join(f"{value:g}" for value in curve.corners)
     where = f"{curve.kind}: the corner is at lambda {curve.corner:g} (by seed {seeds})"
     if curve.corner == curve.best:
@@ -142,13 +146,9 @@ def _table(curve: Curve) -> tuple[list[str], list[list[str]]]:
                 f"{spread(point.size).mean:.4g}",
                 f"{100 * spread(point.sparse).mean:.1f} %",
                 number(spread(point.val).mean),
-                _plain(spread(point.ap)),
-                point.gain.text() if point.strength else "",
+                cell(spread(point.ap), signed=False),
+                cell(point.gain) if point.strength else "",
                 ", ".join(marks),
             ]
         )
     return header, rows
-
-
-def _plain(found: Spread) -> str:
-    return found.text(signed=False)

@@ -86,6 +86,11 @@ class Curve:
         """For a legend."""
         return f"{self.optimizer}, {'clipped' if self.clip == 'on' else 'not clipped'}"
 
+    @property
+    def at_one(self) -> float:
+        """The mean test AP at b = 1."""
+        return next(s for s in self.scales if s.ratio == 1).mean
+
     def level(self, sd: float) -> tuple[float, float]:
         """The smallest and the largest b up to which no AP is clearly below that at 1.
 
@@ -117,6 +122,12 @@ class ScaleFindings:
 
     curves: tuple[Curve, ...]
     sd: float
+
+    @property
+    def dead(self) -> tuple[Curve, ...]:
+        """The curves that learn next to nothing at b = 1: less than a quarter of the best one."""
+        best = max((curve.at_one for curve in self.curves), default=0.0)
+        return tuple(curve for curve in self.curves if curve.at_one < best / 4)
 
 
 def find_scale(results: Sequence[Result]) -> ScaleFindings:

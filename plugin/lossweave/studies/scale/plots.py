@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lossweave.studies.arms.plots import draw_lines, finish
+from lossweave.studies.arms.plots import draw_lines, finish, legend_below
 from lossweave.studies.report.plots import COLORS
 from lossweave.studies.scale.findings import ScaleFindings
 
@@ -48,12 +48,7 @@ def plot_scales(found: ScaleFindings, path: str | Path) -> Path:
         upper.set_ylim(bottom=0)
     panels[0, 0].set_ylabel("test AP")
     panels[1, 0].set_ylabel("share of b x loc")
-    by_label = {
-        label: handle
-        for upper in panels[0]
-        for handle, label in zip(*upper.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(by_label.values(), by_label, loc="outside lower center", ncols=2)
+    legend_below(figure, panels[0], columns=2)
     figure.suptitle("The sum cls + b x loc")
     figure.savefig(path, dpi=110)
     return Path(path)

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
 
-from lossweave.studies.arms.report import question_of, write_page
+from lossweave.studies.arms.report import cell, question_of, write_page
 from lossweave.studies.ledger.result import Result
 from lossweave.studies.report.paired import spread
 from lossweave.studies.report.questions import Question
@@ -43,15 +43,22 @@ def verdict(found: ScaleFindings) -> str:
     """By curve: from where to where b does not matter, and where loc becomes the main loss."""
     if not found.curves:
         return "Not shown: no curve has a training at b = 1."
-    said = [_said(curve, found.sd) for curve in found.curves]
+    learning = [curve for curve in found.curves if curve not in found.dead]
+    said = [_said(curve, found.sd) for curve in learning]
     taken = [
         f"{curve.name}, b = {tuned.ratio:g}: rate x {tuned.factor:g}, {tuned.gain.text()} AP"
         for curve in found.curves
         for tuned in curve.tuned
         if tuned.factor != 1
     ]
-    again = f" A rate chosen anew takes back: {'; '.join(taken)}." if taken else ""
-    return f"No AP is clearly below that at b = 1: {'; '.join(said)}.{again}"
+    parts = [f"No AP is clearly below that at b = 1: {'; '.join(said)}."] if said else []
+    parts += [
+        f"{curve.name} at the rate {curve.rate:g} does not learn at b = 1 (AP {curve.at_one:.3f}), "
+        "so that its curve tells nothing."
+        for curve in found.dead
+    ]
+    parts += [f"A rate chosen anew takes back: {'; '.join(taken)}."] if taken else []
+    return " ".join(parts)
 
 
 def _said(curve: Curve, sd: float) -> str:
@@ -101,12 +108,12 @@ def _section(curve: Curve) -> str:
         rows.append(
             [
                 f"{scale.ratio:g}",
-                spread(scale.scores).text(signed=False),
+                cell(spread(scale.scores), signed=False),
                 f"{scale.diverged} of {len(scale.scores)}" if scale.diverged else "",
                 number(scale.share),
                 _tried(again.tried) if again else "",
                 f"x {again.factor:g}" if again else "",
-                spread(again.scores).text(signed=False) if again and again.factor != 1 else "",
+                cell(spread(again.scores), signed=False) if again and again.factor != 1 else "",
             ]
         )
     header = ["b", "test AP", "diverged", "share of b x loc", "val AP by factor of the rate",
