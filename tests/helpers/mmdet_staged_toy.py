@@ -1,6 +1,5 @@
 """A staged training of the shrunk Faster R-CNN: a second or two a stage."""
 
-import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -53,13 +52,10 @@ def staged_config(data: Path, work_dir: Path, **overrides: Any) -> Config:
 @contextmanager
 def quick() -> Iterator[None]:
     """Without what takes most of the time of so small trainings, which says nothing here."""
-    gc.collect()
-    gc.freeze()  # each data set collects garbage as it is built
     with pytest.MonkeyPatch.context() as patch:
-        # and every Runner and checkpoint lays out its config's text prettily
+        # every Runner and checkpoint lays out its config's text prettily
         patch.setattr("yapf.yapflib.yapf_api.FormatCode", lambda text, **_: (text, True))
         yield
-    gc.unfreeze()
 
 
 def train_stages(cfg: Config, resume: bool = False) -> TrainingRecord:

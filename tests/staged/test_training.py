@@ -1,6 +1,5 @@
 """Training in stages by a toy, without a framework: the order of things, and what is kept."""
 
-import gc
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,12 +48,9 @@ def _same(one: Path, two: Path) -> bool:
 @pytest.fixture(scope="module", autouse=True)
 def _quick() -> Iterator[None]:
     """Without what takes most of the time of so small trainings, which says nothing here."""
-    gc.collect()
-    gc.freeze()  # each stage collects garbage at its end
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.fsync", lambda file: None)
         yield
-    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")
