@@ -15,7 +15,6 @@ ALONE = {
         "box_errors.py": "a transform of MMDetection's pipelines, for a study",
         "held_out.py": "held-out data are built from a config; Detectron2's loader comes ready",
         "loops.py": "MMEngine's training loops are classes; Detectron2's is the trainer",
-        "rungs.py": "a training loop of MMEngine's is ended by a hook; Detectron2's is told where",
         "weight_sample.py": "a study's hook, which runs under MMDetection's configs",
         "models/ssd_head.py": "Detectron2 has no SSD",
         "models/roi_align.py": "the operator of the next one",

@@ -27,8 +27,8 @@ def sizes_of(weights: Sequence[Tensor]) -> WeightSizes:
         weights: of any shapes.
 
     Example:
-        >>> sizes_of([torch.tensor([3.0, -4.0]), torch.tensor([0.0, 0.005])])["l2"]
-        12.5000125...
+        >>> sizes_of([torch.tensor([3.0, -4.0]), torch.tensor([0.0, 0.5])])["l2"]
+        12.625
     """
     everything = torch.cat([one.detach().double().flatten() for one in weights]).abs()
     shares = {f"below {limit:g}": float((everything <= limit).double().mean())

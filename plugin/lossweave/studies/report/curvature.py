@@ -31,7 +31,7 @@ def curvatures(across: Sequence[float], up: Sequence[float]) -> np.ndarray:
         n - 2 numbers, of one over the axes' unit.
 
     Example:
-        >>> curvatures([1, 0, -1], [0, 1, 0]).tolist()  # on a circle of radius 1
+        >>> curvatures([1, 0, -1], [0, 1, 0]).round(6).tolist()  # on a circle of radius 1
         [1.0]
     """
     points = np.stack([np.asarray(across, dtype=float), np.asarray(up, dtype=float)], axis=1)
