@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from helpers.combiner_cases import TERMS, cases, config
+from helpers.ranks import RANKS
 from lossweave.combination import LossCombination, build_combination
 from lossweave.progress import Progress
 
 PATTERNS = {term: f"loss_{term}" for term in TERMS}
-WORLD = 2
 
 
 @dataclass(frozen=True)
@@ -87,13 +87,13 @@ def shard(iteration: int, rank: int) -> Tensor:
 def _averaged(model: Toy, iteration: int, scenario: Scenario) -> dict[str, Tensor]:
     """Each term on each rank's shard, averaged over the shards; what is absent counts as 0."""
     total: dict[str, Tensor] = {}
-    for rank in range(WORLD):
-        last = rank == WORLD - 1
+    for rank in range(RANKS):
+        last = rank == RANKS - 1
         losses = model.losses(
             shard(iteration, rank), scenario.absent * last, scenario.zero * last
         )
         for name, loss in losses.items():
-            total[name] = total[name] + loss / WORLD if name in total else loss / WORLD
+            total[name] = total[name] + loss / RANKS if name in total else loss / RANKS
     return total
 
 
@@ -121,7 +121,7 @@ def train(combiner: Any, scenario: Scenario, rank: int | None, **options: Any) -
             root = combination(_averaged(model, iteration, scenario))
             (root / scenario.accumulation).backward()
         else:
-            last = rank == WORLD - 1
+            last = rank == RANKS - 1
             inputs = (shard(iteration, rank), scenario.absent * last, scenario.zero * last)
             assert isinstance(wrapped, DistributedDataParallel)
             wrapped.require_backward_grad_sync = progress.last_of_update  # as in no_sync()

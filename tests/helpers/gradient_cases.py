@@ -15,10 +15,10 @@ from torch.nn.parallel import DistributedDataParallel
 from helpers.gather import gathered, name_of
 from helpers.gradient_net import PATTERNS, Net, Scenario, shard
 from helpers.gradient_reference import CUTS, Reference, gradients
+from helpers.ranks import RANKS
 from lossweave.combination import build_combination
 from lossweave.progress import Progress
 
-WORLD = 2
 BOUNDARIES: dict[str, Any] = {
     "parameters": "parameters",
     "features": "features",
@@ -100,7 +100,7 @@ def run(
     for iteration in range(scenario.updates * scenario.accumulation):
         progress = Progress(iteration, scenario.accumulation)
         combination.set_progress(progress)
-        final = rank in (None, WORLD - 1)
+        final = rank in (None, RANKS - 1)
         if isinstance(wrapped, DistributedDataParallel):
             wrapped.require_backward_grad_sync = progress.last_of_update  # as in no_sync()
         out = wrapped(shard(iteration, rank or 0), scenario.absent * final, scenario.zero * final)
@@ -123,7 +123,7 @@ def run(
 
 
 def expected(
-    case: str, boundary: str, scenario: Scenario, world: int = WORLD
+    case: str, boundary: str, scenario: Scenario, world: int = RANKS
 ) -> list[list[Tensor]]:
     """What :func:`run` should have recorded."""
     given = cases()[case]

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from helpers.gradient_cases import BOUNDARIES, WORLD, config
+from helpers.gradient_cases import BOUNDARIES, config
 from helpers.gradient_net import PATTERNS, Net, shard
+from helpers.ranks import RANKS
 from lossweave.combination import build_combination
 from lossweave.progress import Progress
 
@@ -24,7 +25,7 @@ def step(case: str, boundary: str, rank: int, hooked: bool) -> dict[str, Any]:
     combination.say = lambda message: None
     model = Net(combination)
     calls: Counter[str] = Counter()
-    last = rank == WORLD - 1
+    last = rank == RANKS - 1
     if hooked:
 
         def watch(name: str, tensor: Tensor, factor: float = 1.0) -> None:

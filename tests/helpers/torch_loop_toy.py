@@ -9,7 +9,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from lossweave.torch_loop import Weave
 
-WORLD = 2
 TERMS = {"cls": "loss_cls", "box": "loss_box"}
 
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from helpers import ddp_toy as support_toy
 from helpers.combiner_cases import cases, close, registered
-from helpers.ddp_toy import SCENARIOS, WORLD, distributed_cases
+from helpers.ddp_toy import SCENARIOS, distributed_cases
 from helpers.gather import name_of
-from helpers.ranks import spawn
+from helpers.ranks import RANKS, spawn
 
 pytestmark = pytest.mark.xdist_group("ranks")  # so that one worker spawns, once
 
@@ -18,8 +18,8 @@ pytestmark = pytest.mark.xdist_group("ranks")  # so that one worker spawns, once
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What the two processes recorded, spawned once for all tests here."""
     folder = tmp_path_factory.mktemp("ranks")
-    spawn(support_toy.work, str(folder), ranks=WORLD)
-    return [torch.load(Path(folder) / f"rank{r}.pt", weights_only=False) for r in range(WORLD)]
+    spawn(support_toy.work, str(folder))
+    return [torch.load(Path(folder) / f"rank{r}.pt", weights_only=False) for r in range(RANKS)]
 
 
 def test_all_combiners_and_scenarios_ran(ranks: list[dict[str, Any]]) -> None:

@@ -8,7 +8,6 @@ import torch
 from helpers import gradient_cases as support_gradient
 from helpers.gradient_cases import (
     BOUNDARIES,
-    WORLD,
     cases,
     config,
     distributed_cases,
@@ -17,7 +16,7 @@ from helpers.gradient_cases import (
     run,
 )
 from helpers.gradient_net import PATTERNS, Net, Scenario, shard
-from helpers.ranks import spawn
+from helpers.ranks import RANKS, spawn
 
 from lossweave.combination import build_combination
 from lossweave.progress import Progress
@@ -29,8 +28,8 @@ CASES = cases()
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What the two processes recorded, spawned once for all tests here."""
     folder = tmp_path_factory.mktemp("ranks")
-    spawn(support_gradient.work, str(folder), ranks=WORLD)
-    return [torch.load(Path(folder) / f"rank{r}.pt", weights_only=False) for r in range(WORLD)]
+    spawn(support_gradient.work, str(folder))
+    return [torch.load(Path(folder) / f"rank{r}.pt", weights_only=False) for r in range(RANKS)]
 
 
 def _compare(case: str, found: list[list[torch.Tensor]], reference: Any) -> None:

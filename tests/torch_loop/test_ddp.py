@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.ranks import spawn
-from helpers.torch_loop_toy import WORLD, TwoHeads, batch_of, work
+from helpers.ranks import RANKS, spawn
+from helpers.torch_loop_toy import TwoHeads, batch_of, work
 from torchjd import aggregation
 
 COMBINERS: list[Any] = [
@@ -23,8 +23,8 @@ COMBINERS: list[Any] = [
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[list[dict[str, Any]]]:
     """What the two processes recorded."""
     folder = tmp_path_factory.mktemp("ranks")
-    spawn(work, str(folder), COMBINERS, ranks=WORLD)
-    return [torch.load(Path(folder) / f"rank{r}.pt", weights_only=True) for r in range(WORLD)]
+    spawn(work, str(folder), COMBINERS)
+    return [torch.load(Path(folder) / f"rank{r}.pt", weights_only=True) for r in range(RANKS)]
 
 
 @pytest.mark.parametrize("case", range(len(COMBINERS)), ids=lambda k: str(COMBINERS[k]))
@@ -38,7 +38,7 @@ def test_all_ranks_have_the_same_gradients_and_state(ranks: Any, case: int) -> N
 def _rows(index: int) -> list[torch.Tensor]:
     """The trunk's gradient of one loss on each rank's shard in the first update."""
     rows = []
-    for rank in range(WORLD):
+    for rank in range(RANKS):
         model = TwoHeads()
         loss = list(model(batch_of(rank)).values())[index]
         grads = torch.autograd.grad(loss, list(model.backbone.parameters()))

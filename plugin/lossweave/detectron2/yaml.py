@@ -60,18 +60,14 @@ class Trainer(DefaultTrainer):
         )
         last = SaveOnInterruptHook(self.checkpointer)
         stoppable = last.stoppable(self._evaluate)
-        evaluation: list[Any] = [hooks.EvalHook(self.cfg.TEST.EVAL_PERIOD, stoppable)]
-        looks: list[Any] = []
+        evaluation: Any = hooks.EvalHook(self.cfg.TEST.EVAL_PERIOD, stoppable)
+        looks = None
         if node.RUNGS:
             found = _evaluation_folder(self.cfg)
-            looks = [RungHook(node.RUNGS, self._evaluate, stoppable, self.checkpointer, found)]
-            evaluation = []
-        made = [
-            new
-            for hook in made
-            for new in (evaluation if isinstance(hook, hooks.EvalHook) else [hook])
-        ]
-        return [*made[:1], self.combiner_hook, *made[1:], last, *looks]
+            looks = RungHook(node.RUNGS, self._evaluate, stoppable, self.checkpointer, found)
+            evaluation = None  # which register_hooks leaves out
+        made = [evaluation if isinstance(hook, hooks.EvalHook) else hook for hook in made]
+        return [*made[:1], self.combiner_hook, *made[1:], last, looks]
 
     def _evaluate(self) -> Any:
         self._last_eval_results = self.test(self.cfg, self.model)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import TypeVar
 
 from lossweave.studies.arms.study import PLACES
 from lossweave.studies.ledger.result import Result
 from lossweave.studies.report.paired import Spread, spread
 
-__all__ = ["Group", "Quantity", "apart", "grouped", "over", "paired"]
+__all__ = ["Group", "Quantity", "apart", "best_by", "grouped", "over", "paired"]
 
 #: An arm's results, by seed and by where they were trained: only those that share both are pairs.
 Group = Mapping[tuple[int, str], Result]
 Quantity = Callable[[Result], float]
+_Key = TypeVar("_Key", bound=Hashable)
 
 
 def grouped(results: Sequence[Result], *axes: str) -> dict[tuple, dict[tuple[int, str], Result]]:
@@ -27,6 +29,20 @@ def grouped(results: Sequence[Result], *axes: str) -> dict[tuple, dict[tuple[int
         where = tuple(result.details[PLACES][axis] for axis in axes)
         found.setdefault(where, {}).setdefault((result.seed, result.place), result)
     return found
+
+
+def best_by(results: Sequence[Result], key: Callable[[Result], _Key]) -> dict[_Key, Result]:
+    """By key, the result with the best AP on the validation split; of equal ones the first.
+
+    Args:
+        results: of arms.
+        key: what is chosen for.
+    """
+    best: dict[_Key, Result] = {}
+    for result in results:
+        if result.scores["val"] > best.setdefault(key(result), result).scores["val"]:
+            best[key(result)] = result
+    return best
 
 
 def over(group: Group, quantity: Quantity) -> Spread:

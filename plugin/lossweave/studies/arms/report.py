@@ -1,4 +1,4 @@
-"""What every report of arms has: the end of the page, its facts, and a row of questions.md."""
+"""What every report of arms has: the end of the page, and its facts."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from lossweave.studies.arms.study import PLACES
 from lossweave.studies.ledger.facts import facts_of, places_text
 from lossweave.studies.ledger.result import Result
 from lossweave.studies.report.paired import Spread
-from lossweave.studies.report.questions import Question, cost_of
 from lossweave.studies.report.tables import markdown_table
 from lossweave.utils.files import write_json
 from lossweave.utils.provenance import machine_line
 
-__all__ = ["alike", "arm_name", "cell", "facts_for", "question_of", "write_page"]
+__all__ = ["alike", "arm_name", "cell", "facts_for", "write_page"]
 
 
 def alike(result: Result) -> Any:
@@ -79,25 +78,6 @@ def write_page(
     page = folder / f"{name}.md"
     page.write_text("\n\n".join(ended) + "\n")
     return page
-
-
-def question_of(
-    asked: str, name: str, study: str, answer: str, effect: str, results: Sequence[Result]
-) -> Question:
-    """The row of a study.
-
-    Args:
-        asked: the question.
-        name: of the ledger's folder.
-        study: of the page in it.
-        answer: in a sentence.
-        effect: with an interval.
-        results: of the ledger.
-    """
-    link = f"[{name}]({name}/{study}.md)"
-    return Question(
-        asked, link, answer, effect, cost_of(results), facts_of(results)["command"]
-    )
 
 
 def _trainings(results: Sequence[Result]) -> str:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from lossweave.staged.recall import overlaps
+
 __all__ = ["LEAST_IOU", "BoxErrors", "box_errors"]
 
 #: Below this overlap a box stands for no object.
@@ -65,7 +67,7 @@ def box_errors(annotations: str | Path, boxes: str | Path) -> BoxErrors:
     for place, here in objects.items():
         free = np.ones(len(here), dtype=bool)
         for box in by_place.get(place, ()):
-            fits = np.where(free, _ious(here, box), 0.0)
+            fits = np.where(free, overlaps(here, box[None])[:, 0], 0.0)
             best = int(fits.argmax())
             if fits[best] < LEAST_IOU:
                 continue
@@ -84,10 +86,3 @@ def _by_picture_and_class(entries: list[dict]) -> dict[tuple[int, int], np.ndarr
         x, y, width, height = entry["bbox"]
         grouped[entry["image_id"], entry["category_id"]].append([x, y, x + width, y + height])
     return {place: np.array(found, dtype=float) for place, found in grouped.items()}
-
-
-def _ious(boxes: np.ndarray, one: np.ndarray) -> np.ndarray:
-    low, high = np.maximum(boxes[:, :2], one[:2]), np.minimum(boxes[:, 2:], one[2:])
-    shared = np.prod(np.clip(high - low, 0, None), axis=1)
-    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) + np.prod(one[2:] - one[:2])
-    return shared / np.maximum(areas - shared, 1e-12)

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from lossweave.studies.arms.report import cell, question_of, write_page
+from lossweave.studies.arms.report import cell, write_page
 from lossweave.studies.box_losses.findings import QUANTITIES, REFERENCE, LossFindings, find_losses
 from lossweave.studies.box_losses.plots import plot_distributions, plot_errors
 from lossweave.studies.box_losses.study import LOSSES, STUDY
 from lossweave.studies.ledger.result import Result
 from lossweave.studies.report.paired import Spread
-from lossweave.studies.report.questions import Question
-from lossweave.studies.report.tables import counted, markdown_table
+from lossweave.studies.report.questions import Question, question_of
+from lossweave.studies.report.tables import budget_text, counted, markdown_table
 
 __all__ = ["question", "report", "verdict"]
 
@@ -79,7 +79,7 @@ def _effect(found: LossFindings) -> Spread | None:
 
 def _parts(found: LossFindings, results: Sequence[Result]) -> list[str]:
     seeds = len({result.seed for result in results})
-    budget = ", ".join(f"{value} {name}" for name, value in sorted(results[0].budget.items()))
+    budget = budget_text(results[0].budget)
     losses = "\n".join(
         f"- {loss}: {LOSSES[loss].text}, weight {found.weights[loss]:g} of "
         + ", ".join(f"{w:g} (AP {ap:.3f})" for w, ap in sorted(found.tried[loss].items()))

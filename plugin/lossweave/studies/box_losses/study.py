@@ -9,6 +9,7 @@ from typing import Any
 from lossweave.errors import LossweaveError
 from lossweave.mmdet.configs import load_config
 from lossweave.studies.arms.arm import Arm, Asked
+from lossweave.studies.arms.findings import best_by
 from lossweave.studies.arms.study import PLACES, lacking, train_arms
 from lossweave.studies.box_losses.errors import box_errors
 from lossweave.studies.ledger.book import Book
@@ -111,14 +112,8 @@ def best_weights(results: Sequence[Result]) -> dict[str, float]:
     Args:
         results: of the seed that chooses.
     """
-    best: dict[str, Result] = {}
-    for result in results:
-        places = result.details[PLACES]
-        if places["share"]:
-            continue
-        before = best.setdefault(places["loss"], result)
-        if result.scores["val"] > before.scores["val"]:
-            best[places["loss"]] = result
+    clean = [result for result in results if not result.details[PLACES]["share"]]
+    best = best_by(clean, lambda result: str(result.details[PLACES]["loss"]))
     return {loss: float(result.details[PLACES]["weight"]) for loss, result in best.items()}
 
 

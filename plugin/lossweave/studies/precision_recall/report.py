@@ -13,7 +13,7 @@ from lossweave.studies.precision_recall.curves import IOUS
 from lossweave.studies.precision_recall.findings import DetectorFindings
 from lossweave.studies.report.paired import Spread
 from lossweave.studies.report.plots import COLORS, DASHES
-from lossweave.studies.report.tables import counted, markdown_table, text_table
+from lossweave.studies.report.tables import budget_text, counted, markdown_table, text_table
 from lossweave.utils.files import write_json
 from lossweave.utils.provenance import machine_line
 
@@ -84,7 +84,7 @@ def detectors_markdown(
 ) -> str:
     """The report's text; its picture lies beside it. Arguments as :func:`write_detectors`."""
     seeds = sorted({result.seed for result in results})
-    budget = ", ".join(f"{value} {name}" for name, value in sorted(results[0].budget.items()))
+    budget = budget_text(results[0].budget)
     places = places_text((r.place, f"{Path(r.config).stem}, seed {r.seed}") for r in results)
     code = f"Code: {facts['code']}. " if "code" in facts else ""
     parts = [

@@ -11,7 +11,7 @@ from lossweave.studies.ledger.result import Result
 from lossweave.studies.precision_recall.curves import Curves
 from lossweave.studies.precision_recall.findings import Asked, find
 from lossweave.studies.precision_recall.report import verdict, write_detectors
-from lossweave.studies.report.questions import Question, cost_of
+from lossweave.studies.report.questions import Question, question_of
 
 __all__ = ["STUDY", "alike", "question", "report", "report_detectors", "with_curves"]
 
@@ -57,11 +57,5 @@ def question(results: Sequence[Result], name: str) -> Question:
     """The row of questions.md."""
     found = find(results)
     apart = "; ".join(f"{found.apart[one]['AP'].text()} ({one})" for one in found.names[1:])
-    return Question(
-        f"What do detectors beside {found.names[0]} change of recall and precision?",
-        f"[{name}]({name}/{STUDY}.md)",
-        verdict(found).replace("\n\n", " "),
-        apart,
-        cost_of(results),
-        facts_of(results)["command"],
-    )
+    asked = f"What do detectors beside {found.names[0]} change of recall and precision?"
+    return question_of(asked, name, STUDY, verdict(found).replace("\n\n", " "), apart, results)

@@ -13,7 +13,7 @@ from lossweave.studies.report.curvature import corner_of
 from lossweave.studies.report.many import pooled_sd
 from lossweave.studies.report.paired import Spread, spread
 
-__all__ = ["SPARSE", "Curve", "Point", "RegularisationFindings", "find_regularisation"]
+__all__ = ["SPARSE", "Curve", "Point", "RegularisationFindings", "find_regularisation", "mean_of"]
 
 #: The limit below which a weight counts as zero in what is said of sparsity.
 SPARSE = f"below {NEAR_ZERO[1]:g}"
@@ -101,9 +101,9 @@ def _curve(kind: str, groups: Mapping[float, Group]) -> Curve:
     size = _size("l1" if kind == "l1" else "l2")
     points = tuple(_point(value, group, groups, size) for value, group in groups.items())
     strengths = [point.strength for point in points]
-    place = corner_of([_mean(p.size) for p in points], [_mean(p.data) for p in points])
+    place = corner_of([mean_of(p.size) for p in points], [mean_of(p.data) for p in points])
     corner = None if place is None else strengths[place]
-    best = max(points, key=lambda point: _mean(point.val)).strength
+    best = max(points, key=lambda point: mean_of(point.val)).strength
     corners = []
     for key in next(iter(groups.values())):
         along = [group[key] for group in groups.values() if key in group]
@@ -144,5 +144,6 @@ def _size(name: str) -> Quantity:
     return lambda result: float(result.details.get("sizes", {}).get(name, float("nan")))
 
 
-def _mean(values: Sequence[float]) -> float:
+def mean_of(values: Sequence[float]) -> float:
+    """Over the trainings of a strength; nan without any."""
     return sum(values) / len(values) if values else float("nan")

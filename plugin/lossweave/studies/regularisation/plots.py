@@ -6,7 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from lossweave.studies.arms.plots import draw_lines, finish, legend_below
-from lossweave.studies.regularisation.findings import SPARSE, Curve, RegularisationFindings
+from lossweave.studies.regularisation.findings import (
+    SPARSE,
+    Curve,
+    RegularisationFindings,
+    mean_of,
+)
 from lossweave.studies.report.plots import COLORS
 
 __all__ = ["plot_l_curves", "plot_strengths", "plot_weights"]
@@ -38,8 +43,8 @@ def plot_l_curves(found: RegularisationFindings, path: str | Path) -> Path:
 def _l_curve(axes: Any, curve: Curve) -> None:
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-    xs = [_mean(p.size) for p in curve.points]
-    ys = [_mean(p.data) for p in curve.points]
+    xs = [mean_of(p.size) for p in curve.points]
+    ys = [mean_of(p.data) for p in curve.points]
     strengths = [p.strength for p in curve.points]
     axes.plot(xs, ys, "o-", color=COLORS[0], linewidth=1.4, markersize=4)
     for point in curve.points:
@@ -90,7 +95,7 @@ def plot_strengths(found: RegularisationFindings, path: str | Path) -> Path:
         draw_lines(axes, {"": {p.strength: p.ap for p in curve.points if p.strength}})
         none = next((p for p in curve.points if not p.strength), None)
         if none is not None:
-            axes.axhline(_mean(none.ap), color="0.5", linewidth=1, label="without any")
+            axes.axhline(mean_of(none.ap), color="0.5", linewidth=1, label="without any")
         if curve.corner:
             axes.axvline(curve.corner, color=COLORS[1], linestyle="--", label="corner")
         finish(axes, title=_NAMES[curve.kind], xlabel="lambda", xscale="log")
@@ -115,9 +120,9 @@ def plot_weights(found: RegularisationFindings, path: str | Path) -> Path:
     left, right = figure.subplots(1, 2)
     for rank, curve in enumerate(found.curves.values()):
         style = dict(color=COLORS[rank], label=_NAMES[curve.kind], markersize=4, linewidth=1.4)
-        norms = [_mean(p.norm) for p in curve.points]
-        left.plot(norms, [100 * _mean(p.sparse) for p in curve.points], "o-", **style)
-        right.plot(norms, [_mean(p.ap) for p in curve.points], "o-", **style)
+        norms = [mean_of(p.norm) for p in curve.points]
+        left.plot(norms, [100 * mean_of(p.sparse) for p in curve.points], "o-", **style)
+        right.plot(norms, [mean_of(p.ap) for p in curve.points], "o-", **style)
     for axes, up in ((left, f"|w| {SPARSE}, % of the weights"), (right, "test AP")):
         finish(axes, xlabel="sum w² / 2 at the end", ylabel=up, xscale="log")
         axes.set_ylim(bottom=0)
@@ -125,7 +130,3 @@ def plot_weights(found: RegularisationFindings, path: str | Path) -> Path:
     figure.suptitle("What makes weights small, and what makes them zero")
     figure.savefig(path, dpi=110)
     return Path(path)
-
-
-def _mean(values: tuple[float, ...]) -> float:
-    return sum(values) / len(values) if values else float("nan")

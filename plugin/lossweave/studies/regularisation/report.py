@@ -7,7 +7,7 @@ from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
 
-from lossweave.studies.arms.report import cell, question_of, write_page
+from lossweave.studies.arms.report import cell, write_page
 from lossweave.studies.ledger.result import Result
 from lossweave.studies.regularisation.findings import (
     SPARSE,
@@ -18,8 +18,8 @@ from lossweave.studies.regularisation.findings import (
 from lossweave.studies.regularisation.plots import plot_l_curves, plot_strengths, plot_weights
 from lossweave.studies.regularisation.study import STUDY
 from lossweave.studies.report.paired import spread
-from lossweave.studies.report.questions import Question
-from lossweave.studies.report.tables import counted, markdown_table, number
+from lossweave.studies.report.questions import Question, question_of
+from lossweave.studies.report.tables import budget_text, counted, markdown_table, number
 
 __all__ = ["question", "report", "verdict"]
 
@@ -104,7 +104,7 @@ def _gain(curve: Curve) -> str:
 
 def _parts(found: RegularisationFindings, results: Sequence[Result]) -> list[str]:
     seeds = len({result.seed for result in results})
-    budget = ", ".join(f"{value} {name}" for name, value in sorted(results[0].budget.items()))
+    budget = budget_text(results[0].budget)
     sd = f"{found.sd:.4f}" if isfinite(found.sd) else "not known with one seed"
     tables = [
         f"## {_TITLES[kind]}\n\n{markdown_table(*_table(curve))}"

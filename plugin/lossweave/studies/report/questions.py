@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lossweave.studies.ledger.facts import facts_of
 from lossweave.studies.ledger.result import Result
 from lossweave.studies.report.tables import counted
 
-__all__ = ["Question", "cost_of", "questions_table"]
+__all__ = ["Question", "cost_of", "question_of", "questions_table"]
 
 
 @dataclass(frozen=True)
@@ -45,3 +46,22 @@ def cost_of(results: Sequence[Result]) -> str:
     known = [r.seconds["training"] for r in results if r.seconds.get("training")]
     hours = f", {sum(known) / 3600:.1f} hours" if known else ""
     return f"{counted(len(results), 'training')}{hours}"
+
+
+def question_of(
+    asked: str, name: str, study: str, answer: str, effect: str, results: Sequence[Result]
+) -> Question:
+    """The row of a study.
+
+    Args:
+        asked: the question.
+        name: of the ledger's folder.
+        study: of the page in it.
+        answer: in a sentence.
+        effect: with an interval.
+        results: of the ledger.
+    """
+    link = f"[{name}]({name}/{study}.md)"
+    return Question(
+        asked, link, answer, effect, cost_of(results), facts_of(results)["command"]
+    )

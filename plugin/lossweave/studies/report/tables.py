@@ -1,9 +1,9 @@
 """The same rows as a table for the terminal and for Markdown."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import isfinite
 
-__all__ = ["counted", "markdown_table", "number", "text_table"]
+__all__ = ["budget_text", "counted", "markdown_table", "number", "text_table"]
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -58,3 +58,13 @@ def counted(count: int, what: str) -> str:
         ('1 seed', '3 seeds')
     """
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def budget_text(budget: Mapping[str, int]) -> str:
+    """What a training may use, in words.
+
+    Example:
+        >>> budget_text({"iterations": 440, "batch_size": 8})
+        '8 batch_size, 440 iterations'
+    """
+    return ", ".join(f"{value} {name}" for name, value in sorted(budget.items()))

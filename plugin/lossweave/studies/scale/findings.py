@@ -82,14 +82,24 @@ class Curve:
     tuned: tuple[Tuned, ...]
 
     @property
+    def clipping(self) -> str:
+        """Whether the gradient is clipped, in words."""
+        return "clipped" if self.clip == "on" else "not clipped"
+
+    @property
     def name(self) -> str:
         """For a legend."""
-        return f"{self.optimizer}, {'clipped' if self.clip == 'on' else 'not clipped'}"
+        return f"{self.optimizer}, {self.clipping}"
+
+    @property
+    def one(self) -> Scale:
+        """That at b = 1."""
+        return next(s for s in self.scales if s.ratio == 1)
 
     @property
     def at_one(self) -> float:
         """The mean test AP at b = 1."""
-        return next(s for s in self.scales if s.ratio == 1).mean
+        return self.one.mean
 
     def level(self, sd: float) -> tuple[float, float]:
         """The smallest and the largest b up to which no AP is clearly below that at 1.
@@ -97,7 +107,7 @@ class Curve:
         Args:
             sd: of a training's AP over seeds; nan where every arm has one.
         """
-        one = next(s for s in self.scales if s.ratio == 1)
+        one = self.one
         fine = [s.ratio == 1 or s.mean >= one.mean - _clear(sd, one, s) for s in self.scales]
         low = high = self.scales.index(one)
         while low > 0 and fine[low - 1]:

@@ -26,8 +26,7 @@ def plot_scales(found: ScaleFindings, path: str | Path) -> Path:
                              height_ratios=(2, 1))  # fmt: skip
     for (upper, lower), optimizer in zip(panels.T, optimizers, strict=True):
         own = [curve for curve in found.curves if curve.optimizer == optimizer]
-        names = {c.clip: "clipped" if c.clip == "on" else "not clipped" for c in own}
-        draw_lines(upper, {names[c.clip]: {s.ratio: s.scores for s in c.scales} for c in own})
+        draw_lines(upper, {c.clipping: {s.ratio: s.scores for s in c.scales} for c in own})
         for rank, curve in enumerate(own):
             better = [tuned for tuned in curve.tuned if tuned.factor != 1]
             if better:
@@ -38,7 +37,7 @@ def plot_scales(found: ScaleFindings, path: str | Path) -> Path:
                     color=COLORS[rank],
                     markersize=11,
                     markeredgecolor="white",
-                    label=f"{names[curve.clip]}, at a rate chosen anew",
+                    label=f"{curve.clipping}, at a rate chosen anew",
                 )
             shares = [(s.ratio, s.share) for s in curve.scales]
             lower.plot(*zip(*shares, strict=True), "o-", color=COLORS[rank], markersize=4)

@@ -7,11 +7,11 @@ from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
 
-from lossweave.studies.arms.report import cell, question_of, write_page
+from lossweave.studies.arms.report import cell, write_page
 from lossweave.studies.ledger.result import Result
 from lossweave.studies.report.paired import spread
-from lossweave.studies.report.questions import Question
-from lossweave.studies.report.tables import counted, markdown_table, number
+from lossweave.studies.report.questions import Question, question_of
+from lossweave.studies.report.tables import budget_text, counted, markdown_table, number
 from lossweave.studies.scale.findings import CLEAR_OF_ONE, Curve, ScaleFindings, find_scale
 from lossweave.studies.scale.plots import plot_scales
 from lossweave.studies.scale.study import STUDY
@@ -79,7 +79,7 @@ def _said(curve: Curve, sd: float) -> str:
 
 def _parts(found: ScaleFindings, results: Sequence[Result]) -> list[str]:
     seeds = len({result.seed for result in results})
-    budget = ", ".join(f"{value} {name}" for name, value in sorted(results[0].budget.items()))
+    budget = budget_text(results[0].budget)
     clear = (
         f"two standard errors of the difference, where the spread over seeds, pooled over all "
         f"that did not diverge, is {found.sd:.4f}"

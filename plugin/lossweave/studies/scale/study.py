@@ -10,6 +10,7 @@ from typing import Any
 from lossweave.errors import LossweaveError
 from lossweave.mmdet.configs import load_config
 from lossweave.studies.arms.arm import Arm, Asked
+from lossweave.studies.arms.findings import best_by
 from lossweave.studies.arms.logged import logged_at_end
 from lossweave.studies.arms.study import PLACES, lacking, train_arms
 from lossweave.studies.ledger.book import Book
@@ -139,14 +140,13 @@ def best_factors(results: Sequence[Result]) -> dict[tuple[str, str, float], floa
         results: of the seed that chooses; of one AP the one with the factor nearest to 1 comes
             first, as the curves do.
     """
-    best: dict[tuple[str, str, float], Result] = {}
-    for result in results:
+
+    def where(result: Result) -> tuple[str, str, float]:
         places = result.details[PLACES]
-        where = (places["optimizer"], places["clip"], float(places["b"]))
-        before = best.setdefault(where, result)
-        if result.scores["val"] > before.scores["val"]:
-            best[where] = result
-    return {where: float(one.details[PLACES]["factor"]) for where, one in best.items()}
+        return places["optimizer"], places["clip"], float(places["b"])
+
+    best = best_by(results, where)
+    return {place: float(one.details[PLACES]["factor"]) for place, one in best.items()}
 
 
 def _measured(trial: Trial) -> dict[str, Any]:

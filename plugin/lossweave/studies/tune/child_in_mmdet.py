@@ -31,13 +31,7 @@ def write_child(
 ) -> Path:
     """Write a config that inherits from the user's.
 
-    Args:
-        folder: where ``tuned.py`` goes.
-        config: the user's, as typed.
-        options: its ``--cfg-options``, which become part of it.
-        point: the weights and the rate.
-        stock: by stock key, its value; None weighs by ``Sum(weights)``.
-        head: comment lines.
+    Arguments as :meth:`~lossweave.studies.tune.framework.Framework.write_child`.
 
     Raises:
         LossweaveError: the config that was written does not resolve to what was meant.
