@@ -6,7 +6,8 @@ import pytest
 from helpers.comparison_scores import plain_scores
 from scipy import stats
 
-from lossweave.studies.compare.findings import summarize
+from lossweave.studies.compare.findings import counted, find, summarize
+from lossweave.studies.runs.method import Method
 
 
 def test_the_sum_is_tuned_on_validation_and_judged_on_test() -> None:
@@ -35,6 +36,16 @@ def test_a_repeated_training_with_the_same_numbers_makes_two_places_one() -> Non
     other = replace(again, test=0.501)  # one digit of one training: the code changed something
     rows = {r["method"]: r for r in summarize([*sums, *moved, other])[1]}
     assert rows["DWA"]["unpaired"] == [1, 2]
+
+
+def test_a_repeated_training_counts_once_in_tables_and_pictures() -> None:
+    here = [replace(score, place="before") for score in plain_scores()]
+    tuned, rows = summarize(here)
+    again = [replace(here[0], place="after"), replace(here[1], place="after", test=0.9)]
+    found = find([Method.parse(s.method) for s in here[:1]], [*here, *again], {})
+    assert [row["test"] for row in found.rows] == [row["test"] for row in rows]
+    assert list(found.compared) == here == list(counted([*here, *again], tuned))
+    assert len(found.scores) == len(here) + 2
 
 
 def test_the_tuned_sum_is_chosen_by_the_seeds_that_all_sums_have() -> None:

@@ -15,7 +15,7 @@ from lossweave.studies.report.paired import paired_interval
 from lossweave.studies.runs.demo_data import DEFAULT_CONFIG
 from lossweave.studies.runs.method import Method, Score
 
-__all__ = ["Comparison", "ComparisonFindings", "find", "repeated", "summarize"]
+__all__ = ["Comparison", "ComparisonFindings", "counted", "find", "repeated", "summarize"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class ComparisonFindings:
 
     Args:
         scores: all of them, in the order of the trainings.
-        compared: those that are compared, each method's at its rate.
+        compared: those that are compared, each method's at its rate and one a seed.
         tuned: the tuned sum's label.
         rows: per method, what :func:`summarize` says of it.
         chosen: by method, the learning rate chosen for it; empty without a sweep.
@@ -91,7 +91,7 @@ def find(
     tuned, rows = summarize(compared)
     return ComparisonFindings(
         scores=tuple(scores),
-        compared=tuple(compared),
+        compared=counted(compared, tuned),
         tuned=tuned,
         rows=tuple(rows),
         chosen=dict(chosen),
@@ -127,9 +127,7 @@ def summarize(scores: Sequence[Score]) -> tuple[str, list[dict[str, Any]]]:
     Raises:
         LossweaveError: there is no sum.
     """
-    by_method: dict[str, dict[int, list[Score]]] = {}
-    for score in scores:
-        by_method.setdefault(score.method, {}).setdefault(score.seed, []).append(score)
+    by_method = _by_method(scores)
     sums = [label for label in by_method if label.split()[0] == "Sum"]
     if not sums:
         raise LossweaveError("a comparison lacks the results of a Sum to compare with")
@@ -140,15 +138,12 @@ def summarize(scores: Sequence[Score]) -> tuple[str, list[dict[str, Any]]]:
             [s[0].val for seed, s in by_method[label].items() if seed in shared or not shared]
         ),
     )
-    reference = by_method[tuned]
-    same = repeated(scores)
+    pairs = _pairs(scores, tuned)
     rows = []
-    for label, found in by_method.items():
-        pairs = {seed: _pair(found[seed], reference.get(seed, ()), same) for seed in found}
-        paired = [pair for _, pair in sorted(pairs.items()) if pair]
+    for label, found in pairs.items():
+        paired = [(own, other) for _, (own, other) in sorted(found.items()) if other is not None]
         mean, half = paired_interval([one.test - other.test for one, other in paired])
-        # Of several scores of a seed, the one that is paired.
-        chosen = [pair[0] if pair else found[seed][0] for seed, pair in pairs.items()]
+        chosen = [own for own, _ in found.values()]
         tests = [s.test for s in chosen]
         rows.append(
             dict(
@@ -162,10 +157,30 @@ def summarize(scores: Sequence[Score]) -> tuple[str, list[dict[str, Any]]]:
                 difference=mean,
                 half_width=half,
                 differences=[one.test - other.test for one, other in paired],
-                unpaired=sorted(s for s in pairs if pairs[s] is None and s in reference),
+                unpaired=sorted(
+                    seed
+                    for seed, (_, other) in found.items()
+                    if other is None and seed in by_method[tuned]
+                ),
             )
         )
     return tuned, rows
+
+
+def counted(scores: Sequence[Score], tuned: str) -> tuple[Score, ...]:
+    """One score a method and seed: where a training was repeated, the one that is paired.
+
+    Args:
+        scores: each method's at its rate, of all places.
+        tuned: the method that the others are paired with.
+
+    Example:
+        >>> once = Score("Sum", 0, 0.3, 0.25, 0.6, place="before")
+        >>> again = Score("Sum", 0, 0.3, 0.25, 0.6, place="after")
+        >>> len(counted([once, again], "Sum"))
+        1
+    """
+    return tuple(own for found in _pairs(scores, tuned).values() for own, _ in found.values())
 
 
 def repeated(scores: Sequence[Score]) -> set[tuple[str, frozenset[str]]]:
@@ -195,6 +210,28 @@ def repeated(scores: Sequence[Score]) -> set[tuple[str, frozenset[str]]]:
                 same = (a.val, a.test, a.test50) == (b.val, b.test, b.test50)
                 alike[key] = alike.get(key, True) and same
     return {key for key, same in alike.items() if same}
+
+
+def _pairs(
+    scores: Sequence[Score], tuned: str
+) -> dict[str, dict[int, tuple[Score, Score | None]]]:
+    """By method and seed, the score that counts and the tuned method's that it is paired with."""
+    by_method = _by_method(scores)
+    reference, same = by_method[tuned], repeated(scores)
+    return {
+        label: {
+            seed: _pair(own, reference.get(seed, ()), same) or (own[0], None)
+            for seed, own in found.items()
+        }
+        for label, found in by_method.items()
+    }
+
+
+def _by_method(scores: Sequence[Score]) -> dict[str, dict[int, list[Score]]]:
+    by_method: dict[str, dict[int, list[Score]]] = {}
+    for score in scores:
+        by_method.setdefault(score.method, {}).setdefault(score.seed, []).append(score)
+    return by_method
 
 
 def _pair(
