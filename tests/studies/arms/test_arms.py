@@ -57,6 +57,18 @@ def test_arms_are_paired_by_seed_and_place() -> None:
     assert arm_name(results[0]) == "loss a, share 0.1"
 
 
+def test_a_repeated_training_weighs_no_more_than_another_seeds() -> None:
+    results = [
+        arm_result("some", {"loss": name}, seed, ap + 0.01 * seed)
+        for name, ap in (("a", 0.5), ("b", 0.4))
+        for seed in range(2)
+    ]
+    groups = grouped([*results, *(replace(r, **OTHER_CODE) for r in results[::2])], "loss")
+    found = over(groups["a",], lambda r: r.scores["test"])
+    assert found.count == 2 and found.mean == pytest.approx(0.505)
+    assert apart(groups["a",], groups["b",], lambda r: r.scores["test"]).count == 2
+
+
 def test_what_the_ledger_has_is_not_trained_again(tmp_path) -> None:
     ledger = str(tmp_path / "ledger.jsonl")
     asked = Asked(SCREEN, str(tmp_path), command="c", ledger=LedgerOptions((ledger,)))

@@ -7,9 +7,9 @@ from typing import TypeVar
 
 from lossweave.studies.arms.study import PLACES
 from lossweave.studies.ledger.result import Result
-from lossweave.studies.report.paired import Spread, spread
+from lossweave.studies.report.paired import Spread, one_a_seed, spread
 
-__all__ = ["Group", "Quantity", "apart", "best_by", "grouped", "over", "paired"]
+__all__ = ["Group", "Quantity", "apart", "best_by", "by_seed", "grouped", "over", "paired"]
 
 #: An arm's results, by seed and by where they were trained: only those that share both are pairs.
 Group = Mapping[tuple[int, str], Result]
@@ -45,9 +45,14 @@ def best_by(results: Sequence[Result], key: Callable[[Result], _Key]) -> dict[_K
     return best
 
 
+def by_seed(group: Group, quantity: Quantity) -> list[float]:
+    """A quantity of an arm, one number a seed."""
+    return one_a_seed({key: quantity(result) for key, result in group.items()})
+
+
 def over(group: Group, quantity: Quantity) -> Spread:
     """A quantity over an arm's seeds."""
-    return spread([quantity(result) for result in group.values()])
+    return spread(by_seed(group, quantity))
 
 
 def paired(one: Group, other: Group, quantity: Quantity) -> dict[tuple[int, str], float]:
@@ -61,4 +66,4 @@ def paired(one: Group, other: Group, quantity: Quantity) -> dict[tuple[int, str]
 
 def apart(one: Group, other: Group, quantity: Quantity) -> Spread:
     """One arm minus another one, paired, over the seeds that both have at one place."""
-    return spread(list(paired(one, other, quantity).values()))
+    return spread(one_a_seed(paired(one, other, quantity)))

@@ -9,11 +9,19 @@ from typing import TypeVar
 
 import numpy as np
 
-from lossweave.studies.arms.findings import Group, Quantity, apart, grouped, over, paired
+from lossweave.studies.arms.findings import (
+    Group,
+    Quantity,
+    apart,
+    by_seed,
+    grouped,
+    over,
+    paired,
+)
 from lossweave.studies.arms.study import PLACES
 from lossweave.studies.box_losses.study import LOSSES, best_weights
 from lossweave.studies.ledger.result import Result
-from lossweave.studies.report.paired import Spread, spread
+from lossweave.studies.report.paired import Spread, one_a_seed, spread
 
 __all__ = ["QUANTITIES", "REFERENCE", "LossFindings", "errors_of", "find_losses"]
 
@@ -125,7 +133,7 @@ def find_losses(results: Sequence[Result]) -> LossFindings:
         mine, its = (
             paired(groups[one, share], groups[one, 0.0], quantity) for one in (loss, REFERENCE)
         )
-        return spread([mine[key] - its[key] for key in mine if key in its])
+        return spread(one_a_seed({key: mine[key] - its[key] for key in mine if key in its}))
 
     return LossFindings(
         weights=weights,
@@ -133,7 +141,7 @@ def find_losses(results: Sequence[Result]) -> LossFindings:
         losses=losses,
         shares=shares,
         values=table(
-            lambda q, loss, share: tuple(q(r) for r in groups[loss, share].values()),
+            lambda q, loss, share: tuple(by_seed(groups[loss, share], q)),
             losses, there,
         ),
         means=table(lambda q, loss, share: over(groups[loss, share], q), losses, there),

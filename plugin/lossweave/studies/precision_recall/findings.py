@@ -9,7 +9,7 @@ from pathlib import Path
 from lossweave.studies.ledger.book import LedgerOptions
 from lossweave.studies.ledger.result import Result
 from lossweave.studies.precision_recall.curves import IOUS, Curves
-from lossweave.studies.report.paired import Spread, spread
+from lossweave.studies.report.paired import Spread, one_a_seed, spread
 
 __all__ = ["PRECISIONS", "RECALLS", "Asked", "DetectorFindings", "find"]
 
@@ -83,17 +83,22 @@ def find(results: Sequence[Result]) -> DetectorFindings:
     return DetectorFindings(
         names=names,
         values={
-            name: {q: spread([one[q] for one in measured[name].values()]) for q in quantities}
+            name: {
+                q: spread(one_a_seed({k: one[q] for k, one in measured[name].items()}))
+                for q in quantities
+            }
             for name in names
         },
         apart={
             name: {
                 q: spread(
-                    [
-                        one[q] - reference[k][q]
-                        for k, one in measured[name].items()
-                        if k in reference
-                    ]
+                    one_a_seed(
+                        {
+                            k: one[q] - reference[k][q]
+                            for k, one in measured[name].items()
+                            if k in reference
+                        }
+                    )
                 )
                 for q in quantities
             }

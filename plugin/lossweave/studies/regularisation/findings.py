@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lossweave.studies.arms.findings import Group, Quantity, apart, grouped
+from lossweave.studies.arms.findings import Group, Quantity, apart, by_seed, grouped
 from lossweave.studies.ledger.result import Result
 from lossweave.studies.regularisation.study import KINDS
 from lossweave.studies.regularisation.weights import NEAR_ZERO
@@ -92,7 +92,7 @@ def find_regularisation(results: Sequence[Result]) -> RegularisationFindings:
     counts = [r.details["sizes"]["count"] for r in results if "sizes" in r.details]
     return RegularisationFindings(
         curves=curves,
-        sd=pooled_sd([[_ap(r) for r in group.values()] for group in groups.values()])[0],
+        sd=pooled_sd([by_seed(group, _ap) for group in groups.values()])[0],
         modules=int(max(counts, default=0)),
     )
 

@@ -1,13 +1,13 @@
 """What a handful of paired seeds can tell: mean, standard deviation, Student's interval."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite, nan
 
 import numpy as np
 from scipy import stats
 
-__all__ = ["Spread", "differences", "paired_interval", "spread"]
+__all__ = ["Spread", "differences", "one_a_seed", "paired_interval", "spread"]
 
 
 def paired_interval(differences: Sequence[float], level: float = 0.95) -> tuple[float, float]:
@@ -91,6 +91,26 @@ def spread(values: Sequence[float]) -> Spread:
     mean, half = paired_interval(kept)
     sd = float(np.std(kept, ddof=1)) if len(kept) > 1 else nan
     return Spread(len(kept), mean, sd, half, min(kept), max(kept))
+
+
+def one_a_seed(values: Mapping[tuple[int, Hashable], float]) -> list[float]:
+    """One number a seed, so that a training that was repeated elsewhere weighs no more.
+
+    Args:
+        values: by seed and by where it was trained; nans are left out.
+
+    Returns:
+        The mean of each seed's numbers, in the order in which the seeds come.
+
+    Example:
+        >>> one_a_seed({(0, "before"): 1.0, (0, "after"): 3.0, (1, "after"): 5.0})
+        [2.0, 5.0]
+    """
+    by_seed: dict[int, list[float]] = {}
+    for (seed, _), value in values.items():
+        if isfinite(value):
+            by_seed.setdefault(seed, []).append(float(value))
+    return [float(np.mean(found)) for found in by_seed.values()]
 
 
 def differences(a: Mapping[int, float], b: Mapping[int, float]) -> dict[int, float]:

@@ -8,7 +8,7 @@ from math import isnan, nan, sqrt
 
 import numpy as np
 
-from lossweave.studies.arms.findings import Group, apart, grouped
+from lossweave.studies.arms.findings import Group, apart, by_seed, grouped
 from lossweave.studies.ledger.result import Result
 from lossweave.studies.report.many import pooled_sd
 from lossweave.studies.report.paired import Spread
@@ -148,7 +148,11 @@ def find_scale(results: Sequence[Result]) -> ScaleFindings:
         _curve(groups, factors, *curve)
         for curve in dict.fromkeys((optimizer, clip) for optimizer, clip, _, _ in groups)
     ]
-    finite = [[_ap(r) for r in g.values() if "diverged" not in r.details] for g in groups.values()]
+    ended = [
+        {key: r for key, r in group.items() if "diverged" not in r.details}
+        for group in groups.values()
+    ]
+    finite = [by_seed(group, _ap) for group in ended]
     return ScaleFindings(tuple(c for c in curves if c is not None), pooled_sd(finite)[0])
 
 
