@@ -1,6 +1,6 @@
 """What a handful of paired seeds can tell: mean, standard deviation, Student's interval."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite, nan
 
@@ -93,7 +93,7 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(len(kept), mean, sd, half, min(kept), max(kept))
 
 
-def one_a_seed(values: Mapping[tuple[int, Hashable], float]) -> list[float]:
+def one_a_seed(values: Mapping[tuple[int, str], float]) -> list[float]:
     """One number a seed, so that a training that was repeated elsewhere weighs no more.
 
     Args:
