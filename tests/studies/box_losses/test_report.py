@@ -6,7 +6,7 @@ from helpers.arm_results import box_loss_results
 from lossweave.errors import LossweaveError
 from lossweave.studies.box_losses.cli import box_losses
 from lossweave.studies.box_losses.findings import find_losses
-from lossweave.studies.box_losses.report import question, verdict
+from lossweave.studies.box_losses.report import questions, verdict
 from lossweave.studies.box_losses.study import LOSSES, arm_of, best_weights
 from lossweave.studies.ledger.ledger import append
 from lossweave.studies.results.remake import remake
@@ -49,7 +49,7 @@ def test_the_report_is_made_from_the_ledger_alone_and_twice_the_same(tmp_path) -
     text = made[0]["box_losses.md"].decode()
     assert "| L2, 20 % | +0.080" in text and "weight 3 of 1 (AP 0.320), 3 (AP 0.420)" in text
     assert "weight 1 of 0.3 (AP 0.320), 1 (AP 0.420): at the edge of those tried" in text
-    row = question(box_loss_results(), "here")
+    (row,) = questions(box_loss_results(), "here")
     assert row.report == "[here](here/box_losses.md)" and row.effect.endswith("in the median")
 
 

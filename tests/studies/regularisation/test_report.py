@@ -8,7 +8,7 @@ from lossweave.errors import LossweaveError
 from lossweave.studies.ledger.ledger import append
 from lossweave.studies.regularisation.cli import regularisation
 from lossweave.studies.regularisation.findings import find_regularisation
-from lossweave.studies.regularisation.report import question, verdict
+from lossweave.studies.regularisation.report import questions, verdict
 from lossweave.studies.regularisation.study import Sweep, arms_of
 from lossweave.studies.regularisation.weights import sizes_in
 from lossweave.studies.results.remake import remake
@@ -46,7 +46,8 @@ def test_the_report_is_made_from_the_ledger_alone_and_twice_the_same(tmp_path) -
     assert made[0] == made[1]
     text = made[0]["regularisation.md"].decode()
     assert "| 0.0001 | 0.606 | 60.6 | 99.0 % |" in text and "| corner |" in text
-    assert question(regularisation_results(), "here").effect.startswith("l1: corner minus best")
+    (row,) = questions(regularisation_results(), "here")
+    assert row.effect.startswith("l1: corner minus best")
 
 
 def test_penalties_stand_without_decay_and_the_decay_without_penalty() -> None:

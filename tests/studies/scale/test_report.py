@@ -10,7 +10,7 @@ from lossweave.studies.ledger.ledger import append
 from lossweave.studies.results.remake import remake
 from lossweave.studies.scale.cli import scale
 from lossweave.studies.scale.findings import find_scale
-from lossweave.studies.scale.report import question, verdict
+from lossweave.studies.scale.report import questions, verdict
 from lossweave.studies.scale.study import Sweep, arm_of, best_factors
 
 
@@ -56,7 +56,8 @@ def test_a_curve_that_does_not_learn_tells_nothing() -> None:
 def test_one_seed_needs_a_larger_difference() -> None:
     found = find_scale(scale_results(seeds=1))
     assert found.curves[0].level(found.sd) == (0.1, 1.0)  # 0.005 less is not clear, 0.04 is
-    assert question(scale_results(seeds=1), "here").effect == "one seed"
+    (row,) = questions(scale_results(seeds=1), "here")
+    assert row.effect == "one seed"
 
 
 def test_the_report_is_made_from_the_ledger_alone_and_twice_the_same(tmp_path) -> None:

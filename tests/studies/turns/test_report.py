@@ -22,17 +22,19 @@ def test_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = answer(outcomes, LENGTHS, steps)
     write_turns(turns, outcomes, found, provenance(turns.command))
     text = (tmp_path / "turns.md").read_text()
-    assert found.half["AP"].text() in text and "turns are worse, beyond the interval" in text
+    assert found.half["AP"].text() in text
+    assert "turns of 1 end below the half-weighted sum (AP -0.049 ± 0.002)" in text
     assert "| one batch | 0.3000 ± 0.2484 | 0.0200 ± 0.0000 |" in text
-    assert "lower together: the other task helped" in text
-    assert "higher together: the other task was in the way" in text
+    assert "cls on the test split is lower when both are trained: the other task helps" in text
+    assert "loc on the test split is higher when both are trained: the other task is in" in text
     assert all((tmp_path / f"{name}.png").stat().st_size > 5000 for name in ("scores", "apart"))
     assert "Alternating schedule=[(cls,1),(loc,1)]" in capsys.readouterr().out
     one = [outcome for outcome in outcomes if outcome.score.seed == 0]
     said = turns_markdown(
         Turns((0,), LENGTHS), one, answer(one, LENGTHS), provenance(turns.command)
     )
-    assert "this says nothing" in said and "beyond the interval" not in said
+    assert "AP -0.050 (one seed), no interval" in said and "end below" not in said
+    assert "has no interval with one seed" in said and "helps" not in said
 
 
 def test_outcomes_are_json() -> None:

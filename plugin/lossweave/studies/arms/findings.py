@@ -6,12 +6,14 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TypeVar
 
 from lossweave.studies.arms.study import PLACES
+from lossweave.studies.ledger.places import places_as_one
 from lossweave.studies.ledger.result import Result
 from lossweave.studies.report.paired import Spread, one_a_seed, spread
 
 __all__ = ["Group", "Quantity", "apart", "best_by", "by_seed", "grouped", "over", "paired"]
 
 #: An arm's results, by seed and by where they were trained: only those that share both are pairs.
+#: Places at which the same trainings gave the same numbers are one.
 Group = Mapping[tuple[int, str], Result]
 Quantity = Callable[[Result], float]
 _Key = TypeVar("_Key", bound=Hashable)
@@ -25,9 +27,10 @@ def grouped(results: Sequence[Result], *axes: str) -> dict[tuple, dict[tuple[int
         axes: that tell the groups apart.
     """
     found: dict[tuple, dict[tuple[int, str], Result]] = {}
+    one = places_as_one(results)
     for result in results:
         where = tuple(result.details[PLACES][axis] for axis in axes)
-        found.setdefault(where, {}).setdefault((result.seed, result.place), result)
+        found.setdefault(where, {}).setdefault((result.seed, one[result.place]), result)
     return found
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from lossweave.studies.arms.study import PLACES
 from lossweave.studies.ledger.facts import facts_of, places_text
+from lossweave.studies.ledger.places import counted_as_one
 from lossweave.studies.ledger.result import Result
 from lossweave.studies.report.paired import Spread
 from lossweave.studies.report.tables import markdown_table
@@ -70,6 +71,7 @@ def write_page(
     ended = [
         *parts,
         *([f"## Trained in several places\n\n{places}"] if places else []),
+        *([one] if (one := counted_as_one(results)) else []),
         "## Every training\n\n" + _trainings(results),
         f"Command: `{facts['command']}`",
         f"Date: {facts['date']}. Code: {facts['code']}. Machine: {machine_line(facts['machine'])}.",

@@ -15,7 +15,7 @@ from lossweave.studies.report.paired import Spread
 from lossweave.studies.report.questions import Question, question_of
 from lossweave.studies.report.tables import budget_text, counted, markdown_table
 
-__all__ = ["question", "report", "verdict"]
+__all__ = ["questions", "report", "verdict"]
 
 _ASKED = "Square or absolute error: which box loss goes after outliers?"
 _SQUARED = "L2"
@@ -34,12 +34,13 @@ def report(results: Sequence[Result], work_dir: str) -> None:
     print(f"\n{verdict(found)}\n\n{page}")
 
 
-def question(results: Sequence[Result], name: str) -> Question:
-    """The row of questions.md."""
+def questions(results: Sequence[Result], name: str) -> list[Question]:
+    """The rows of questions.md."""
     found = find_losses(results)
     effect = _effect(found)
     said = effect.text() if effect else "-"
-    return question_of(_ASKED, name, STUDY, verdict(found), f"{said} in the median", results)
+    effect = f"{said} in the median"
+    return [question_of(_ASKED, name, STUDY, verdict(found), effect, results)]
 
 
 def verdict(found: LossFindings) -> str:

@@ -1,6 +1,7 @@
 """The command line of ``tools/precision_recall.py``."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 from lossweave.studies.options import (
     add_ledger,
@@ -11,13 +12,17 @@ from lossweave.studies.options import (
 )
 from lossweave.studies.precision_recall.findings import Asked
 from lossweave.studies.precision_recall.study import run_detectors
+from lossweave.utils.arguments import typed
+from lossweave.utils.fields import above
 
 __all__ = ["precision_recall"]
 
 _DESCRIPTION = """\
 Train detectors beside each other at one budget, with several seeds, and ask what recall costs
 in precision: curves at IoU 0.5, 0.6 and 0.75, recall at a fixed precision, precision at a fixed
-recall, AP, with paired intervals. The first config is the reference.
+recall, AP, with paired intervals. The first config is the reference. With --rates every detector
+is trained at further learning rates with the first seed, too, and compared at the one with the best
+AP on the validation split beside the comparison at the configs' own.
 
 Every result is a line of a ledger, and only what it lacks is trained; interrupted trainings
 (Ctrl-C) go on: call again with more seeds or configs to add them."""
@@ -37,6 +42,8 @@ examples:
       --configs lossweave::mmdet/demo/faster-rcnn_demo.py \\
                 lossweave::mmdet/demo/faster-rcnn_nonapproximate_demo.py
       joint training without and with the gradient through the proposals' coordinates
+  python tools/precision_recall.py --rates 1e-3 5e-4
+      the first two, each at the best of three rates, too: 4 to 8 trainings more
 """
 _CONFIGS = (
     "lossweave::mmdet/demo/faster-rcnn_demo.py",
@@ -59,6 +66,14 @@ def precision_recall(arguments: Sequence[str] | None = None) -> None:
         metavar="CONFIG",
         help="paths or package::paths (the demo's Faster R-CNN and Cascade R-CNN)",
     )
+    parser.add_argument(
+        "--rates",
+        nargs="+",
+        type=typed(Annotated[float, above(0)]),
+        default=[],
+        metavar="LR",
+        help="learning rates to choose from, beside the configs' own (none)",
+    )
     parser.add_argument("--method", default=Asked.method, help="the combiner of all (%(default)s)")
     add_processes(parser, Asked.work_dir)
     add_ledger(parser)
@@ -73,5 +88,6 @@ def precision_recall(arguments: Sequence[str] | None = None) -> None:
             options=tuple(args.cfg_options),
             command=command_line("precision_recall", arguments),
             ledger=ledger_of(args),
+            rates=tuple(args.rates),
         )
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["IOUS", "Curves", "curves_of"]
+__all__ = ["IOUS", "NOTHING", "Curves", "curves_of"]
 
 #: How well a box has to fit its object.
 IOUS = (0.5, 0.6, 0.75)
@@ -57,6 +57,10 @@ class Curves:
         return self.precision[IOUS.index(iou)]
 
 
+#: Of a detector that finds nothing.
+NOTHING = Curves(tuple((0.0,) * len(_RECALLS) for _ in IOUS))
+
+
 def curves_of(annotations: str | Path, boxes: str | Path) -> Curves:
     """The curves of detections, by pycocotools.
 
@@ -69,7 +73,7 @@ def curves_of(annotations: str | Path, boxes: str | Path) -> Curves:
 
     found = json.loads(Path(boxes).read_text())
     if not found:
-        return Curves(tuple((0.0,) * len(_RECALLS) for _ in IOUS))
+        return NOTHING
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(str(annotations))
         evaluation = COCOeval(truth, truth.loadRes(found), "bbox")

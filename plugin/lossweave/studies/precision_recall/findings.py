@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lossweave.studies.ledger.book import LedgerOptions
+from lossweave.studies.ledger.places import places_as_one
 from lossweave.studies.ledger.result import Result
 from lossweave.studies.precision_recall.curves import IOUS, Curves
 from lossweave.studies.report.paired import Spread, one_a_seed, spread
@@ -30,6 +31,7 @@ class Asked:
         options: further ``--cfg-options`` of all.
         command: the command that asked for it.
         ledger: where the results are.
+        rates: tried of every config beside its own, with the first seed.
     """
 
     configs: tuple[str, ...]
@@ -40,6 +42,7 @@ class Asked:
     options: tuple[str, ...] = ()
     command: str = ""
     ledger: LedgerOptions = field(default_factory=LedgerOptions)
+    rates: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,19 +66,29 @@ class DetectorFindings:
     minutes: Mapping[str, Spread]
 
 
-def find(results: Sequence[Result]) -> DetectorFindings:
+def find(
+    results: Sequence[Result], reference_config: str = "", all_known: Sequence[Result] = ()
+) -> DetectorFindings:
     """What results say; detectors in the order in which they come.
 
     Args:
-        results: trainings with curves among their details.
+        results: trainings with curves among their details, one a detector, seed and place.
+        reference_config: that of the reference; '' means the first one's.
+        all_known: of the study, by which places that count as one are told, if it is more than
+            the results.
     """
-    by_detector: dict[str, list[Result]] = {}
+    by_detector: dict[str, list[Result]] = {Path(reference_config or results[0].config).stem: []}
+    same = places_as_one(all_known or results)
+    seen = set()
     for result in results:
-        by_detector.setdefault(Path(result.config).stem, []).append(result)
+        key = (result.config, result.seed, same[result.place])
+        if key not in seen:
+            by_detector.setdefault(Path(result.config).stem, []).append(result)
+        seen.add(key)
     names = tuple(by_detector)
     # Only trainings of one seed and one place are a pair.
     measured = {
-        name: {(one.seed, one.place): _quantities(one) for one in found}
+        name: {(one.seed, same[one.place]): _quantities(one) for one in found}
         for name, found in by_detector.items()
     }
     reference = measured[names[0]]

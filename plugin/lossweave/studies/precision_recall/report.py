@@ -8,16 +8,25 @@ from pathlib import Path
 from typing import Any
 
 from lossweave.studies.ledger.facts import places_text
+from lossweave.studies.ledger.places import counted_as_one
 from lossweave.studies.ledger.result import Result
 from lossweave.studies.precision_recall.curves import IOUS
 from lossweave.studies.precision_recall.findings import DetectorFindings
+from lossweave.studies.precision_recall.rates import TunedFindings, rate_name
 from lossweave.studies.report.paired import Spread
 from lossweave.studies.report.plots import COLORS, DASHES
 from lossweave.studies.report.tables import budget_text, counted, markdown_table, text_table
 from lossweave.utils.files import write_json
 from lossweave.utils.provenance import machine_line
 
-__all__ = ["detectors_markdown", "detectors_table", "plot_curves", "verdict", "write_detectors"]
+__all__ = [
+    "detectors_markdown",
+    "detectors_table",
+    "plot_curves",
+    "sentence",
+    "verdict",
+    "write_detectors",
+]
 
 #: What the verdict is about, in this order.
 _SAID = ("AP", *(f"AP at IoU {iou:g}" for iou in IOUS))
@@ -28,20 +37,23 @@ def write_detectors(
     results: Sequence[Result],
     found: DetectorFindings,
     facts: Mapping[str, Any],
+    tuned: TunedFindings | None = None,
 ) -> None:
     """Write ``precision_recall.json``, ``.md`` and ``curves.png``, and print the table.
 
     Args:
         work_dir: where to.
         results: the trainings.
-        found: what they say.
+        found: what those at the configs' own rates say.
         facts: where the numbers come from.
+        tuned: what those at chosen rates say, if there are some.
     """
     folder = Path(work_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "precision_recall.json", {**facts, "findings": asdict(found)})
+    chosen = {} if tuned is None else {"tuned": asdict(tuned)}
+    write_json(folder / "precision_recall.json", {**facts, "findings": asdict(found), **chosen})
     plot_curves(found, folder / "curves.png")
-    (folder / "precision_recall.md").write_text(detectors_markdown(results, found, facts))
+    (folder / "precision_recall.md").write_text(detectors_markdown(results, found, facts, tuned))
     print(f"\n{text_table(*detectors_table(found))}\n\n{verdict(found)}\n")
     print(folder / "precision_recall.md")
 
@@ -63,24 +75,53 @@ def detectors_table(found: DetectorFindings) -> tuple[list[str], list[list[str]]
 
 def verdict(found: DetectorFindings) -> str:
     """A sentence per detector: where it ends above, where below, where nothing is shown."""
-    reference = found.names[0]
-    said = []
-    for name in found.names[1:]:
-        by_sign: dict[int, list[str]] = {}
-        for quantity in _SAID:
-            apart = found.apart[name][quantity]
-            by_sign.setdefault(apart.sign, []).append(f"{quantity} ({apart.text()})")
-        parts = [
-            f"{word} in {', '.join(by_sign[sign])}"
-            for sign, word in ((1, "above"), (-1, "below"), (0, "no difference shown"))
-            if sign in by_sign
+    return "\n\n".join(sentence(found, name) for name in found.names[1:])
+
+
+def sentence(found: DetectorFindings, name: str, how: str = "") -> str:
+    """Where a detector ends above the reference, where below, where nothing is shown.
+
+    Args:
+        found: what the trainings say.
+        name: the detector's.
+        how: they were trained, where that has to be said.
+    """
+    by_sign: dict[int, list[str]] = {}
+    for quantity in _SAID:
+        apart = found.apart[name][quantity]
+        by_sign.setdefault(apart.sign, []).append(f"{quantity} ({apart.text()})")
+    parts = [
+        f"{word} in {', '.join(by_sign[sign])}"
+        for sign, word in ((1, "above"), (-1, "below"), (0, "no difference shown"))
+        if sign in by_sign
+    ]
+    return f"{name} beside {found.names[0]}{how}: {'; '.join(parts)}."
+
+
+def _at_chosen_rates(tuned: TunedFindings) -> str:
+    rates = list(dict.fromkeys(rate for tried in tuned.tried.values() for rate in tried))
+    rows = [
+        [name, *(f"{tried[rate]:.3f}" if rate in tried else "-" for rate in rates),
+         tuned.chosen[name]]
+        for name, tried in tuned.tried.items()
+    ]  # fmt: skip
+    return "\n\n".join(
+        [
+            "## Each at a rate of its own",
+            "AP on the validation split with the first seed, by learning rate. The best one is "
+            "that of the further seeds, and of the comparison below.",
+            markdown_table(["detector", *rates, "chosen"], rows),
+            verdict(tuned.found),
+            markdown_table(*detectors_table(tuned.found)),
         ]
-        said.append(f"{name} beside {reference}: {'; '.join(parts)}.")
-    return "\n\n".join(said)
+    )
 
 
 def detectors_markdown(
-    results: Sequence[Result], found: DetectorFindings, facts: Mapping[str, Any]
+    results: Sequence[Result],
+    found: DetectorFindings,
+    facts: Mapping[str, Any],
+    tuned: TunedFindings | None = None,
 ) -> str:
     """The report's text; its picture lies beside it. Arguments as :func:`write_detectors`."""
     seeds = sorted({result.seed for result in results})
@@ -97,13 +138,16 @@ def detectors_markdown(
         "of the data; detectors with other parts have other initial weights.",
         "![Precision over recall](curves.png)",
         "## The terms at the end of training\n\n" + markdown_table(*_losses(found)),
+        *([_at_chosen_rates(tuned)] if tuned else []),
         *([f"## Trained in several places\n\n{places}"] if places else []),
+        *([one] if (one := counted_as_one(results)) else []),
         "## Every training\n\n"
         + markdown_table(
             ["training", "AP", "minutes", "command"],
             [
                 [
-                    f"{Path(r.config).stem}, seed {r.seed}",
+                    f"{Path(r.config).stem}, seed {r.seed}"
+                    + ("" if r.rate is None else f", rate {rate_name(r.rate)}"),
                     f"{r.scores['test']:.3f}",
                     f"{r.seconds.get('training', float('nan')) / 60:.1f}",
                     f"`{r.command}`",

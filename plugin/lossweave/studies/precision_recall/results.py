@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from lossweave.studies.ledger.facts import facts_of
 from lossweave.studies.ledger.result import Result
 from lossweave.studies.precision_recall.curves import Curves
 from lossweave.studies.precision_recall.findings import Asked, find
-from lossweave.studies.precision_recall.report import verdict, write_detectors
+from lossweave.studies.precision_recall.rates import at_own_rate, find_tuned
+from lossweave.studies.precision_recall.report import sentence, write_detectors
 from lossweave.studies.report.questions import Question, question_of
 
-__all__ = ["STUDY", "alike", "question", "report", "report_detectors", "with_curves"]
+__all__ = ["STUDY", "alike", "questions", "report", "report_detectors", "with_curves"]
 
 #: The study's name in a ledger.
 STUDY = "precision_recall"
+_TUNED = ", each at the best of several rates"
 
 
 def with_curves(result: Result, curves: Curves) -> Result:
@@ -38,7 +41,8 @@ def report_detectors(asked: Asked, results: Sequence[Result]) -> None:
         results: what came of it.
     """
     facts = facts_of(results, configs=asked.configs, seeds=asked.seeds, options=asked.options)
-    write_detectors(asked.work_dir, results, find(results), facts)
+    found = find(at_own_rate(results), all_known=results)
+    write_detectors(asked.work_dir, results, found, facts, find_tuned(results))
 
 
 def report(results: Sequence[Result], work_dir: str) -> None:
@@ -53,9 +57,23 @@ def report(results: Sequence[Result], work_dir: str) -> None:
     report_detectors(asked, results)
 
 
-def question(results: Sequence[Result], name: str) -> Question:
-    """The row of questions.md."""
-    found = find(results)
-    apart = "; ".join(f"{found.apart[one]['AP'].text()} ({one})" for one in found.names[1:])
-    asked = f"What do detectors beside {found.names[0]} change of recall and precision?"
-    return question_of(asked, name, STUDY, verdict(found).replace("\n\n", " "), apart, results)
+def questions(results: Sequence[Result], name: str) -> list[Question]:
+    """The rows of questions.md."""
+    found, tuned = find(at_own_rate(results), all_known=results), find_tuned(results)
+    rows = []
+    for one in found.names[1:]:
+        answer, effects = sentence(found, one), [found.apart[one]["AP"].text()]
+        if tuned is not None and one in tuned.found.apart:
+            answer = f"{answer} {sentence(tuned.found, one, _TUNED)}"
+            effects.append(f"{tuned.found.apart[one]['AP'].text()}{_TUNED}")
+        rows.append(
+            question_of(
+                f"What does {one} change of recall and precision beside {found.names[0]}?",
+                name,
+                STUDY,
+                answer,
+                f"{'; '.join(effects)} AP",
+                [r for r in results if Path(r.config).stem in (one, found.names[0])],
+            )
+        )
+    return rows

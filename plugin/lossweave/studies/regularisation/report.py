@@ -21,7 +21,7 @@ from lossweave.studies.report.paired import spread
 from lossweave.studies.report.questions import Question, question_of
 from lossweave.studies.report.tables import budget_text, counted, markdown_table, number
 
-__all__ = ["question", "report", "verdict"]
+__all__ = ["questions", "report", "verdict"]
 
 _ASKED = "Is the corner of the L-curve the best lambda?"
 _TITLES = {"l1": "The l1 penalty", "l2": "The l2 penalty", "decay": "AdamW's decay"}
@@ -39,17 +39,16 @@ def report(results: Sequence[Result], work_dir: str) -> None:
     print(f"\n{verdict(found)}\n\n{page}")
 
 
-def question(results: Sequence[Result], name: str) -> Question:
-    """The row of questions.md."""
+def questions(results: Sequence[Result], name: str) -> list[Question]:
+    """The rows of questions.md."""
     found = find_regularisation(results)
     effects = [
         f"{kind}: corner minus best {curve.lost.text()} AP"
         for kind, curve in found.curves.items()
         if curve.lost.count and kind != "decay"
     ]
-    return question_of(
-        _ASKED, name, STUDY, verdict(found), "; ".join(effects) or "-", results
-    )
+    effect = "; ".join(effects) or "-"
+    return [question_of(_ASKED, name, STUDY, verdict(found), effect, results)]
 
 
 def verdict(found: RegularisationFindings) -> str:

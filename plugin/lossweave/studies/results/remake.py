@@ -38,13 +38,13 @@ class Report:
     Args:
         write: from results, into a folder.
         alike: of a result, what has to be the same in all of them.
-        question: the row of questions.md that the results of a folder make, by its name; None
+        questions: the rows of questions.md that the results of a folder make, by its name; None
             where the study has none of its own.
     """
 
     write: Callable[[Sequence[Result], str], None]
     alike: Callable[[Result], Any] = attrgetter("setting")
-    question: Callable[[Sequence[Result], str], Question] | None = None
+    questions: Callable[[Sequence[Result], str], Sequence[Question]] | None = None
 
 
 def _compare(results: Sequence[Result], work_dir: str) -> None:
@@ -54,17 +54,17 @@ def _compare(results: Sequence[Result], work_dir: str) -> None:
 #: By the study's name.
 REPORTS = {
     alternating_vs_joint.STUDY: Report(alternating_vs_joint.report),
-    BOX_LOSSES: Report(box_losses.report, alike_arms, box_losses.question),
+    BOX_LOSSES: Report(box_losses.report, alike_arms, box_losses.questions),
     compare.STUDY: Report(_compare),
     diagnose.STUDY: Report(diagnose.report),
     precision_recall.STUDY: Report(
-        precision_recall.report, precision_recall.alike, precision_recall.question
+        precision_recall.report, precision_recall.alike, precision_recall.questions
     ),
-    REGULARISATION: Report(regularisation.report, alike_arms, regularisation.question),
-    SCALE: Report(scale.report, alike_arms, scale.question),
+    REGULARISATION: Report(regularisation.report, alike_arms, regularisation.questions),
+    SCALE: Report(scale.report, alike_arms, scale.questions),
     short_runs.STUDY: Report(short_runs.report, short_runs.alike),
     tune.STUDY: Report(tune.report, tune.alike),
-    turns.STUDY: Report(turns.report),
+    turns.STUDY: Report(turns.report, questions=turns.questions),
 }
 
 
@@ -130,8 +130,8 @@ def write_together(ledgers: Sequence[Path], root: str | Path) -> None:
     others: list[Question] = []
     for ledger in ledgers:
         results = read(ledger).results
-        if (asks := REPORTS[results[0].study].question) is not None:
-            others.append(asks(results, ledger.parent.name))
+        if (asks := REPORTS[results[0].study].questions) is not None:
+            others += asks(results, ledger.parent.name)
         if results[0].study == compare.STUDY:
             comparison = compare.comparison_of(results, str(ledger.parent))
             found = compare.findings_of(comparison, results)

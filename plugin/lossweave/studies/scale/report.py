@@ -16,7 +16,7 @@ from lossweave.studies.scale.findings import CLEAR_OF_ONE, Curve, ScaleFindings,
 from lossweave.studies.scale.plots import plot_scales
 from lossweave.studies.scale.study import STUDY
 
-__all__ = ["question", "report", "verdict"]
+__all__ = ["questions", "report", "verdict"]
 
 _ASKED = "When does the scale of a loss matter?"
 
@@ -32,11 +32,11 @@ def report(results: Sequence[Result], work_dir: str) -> None:
     print(f"\n{verdict(found)}\n\n{page}")
 
 
-def question(results: Sequence[Result], name: str) -> Question:
-    """The row of questions.md."""
+def questions(results: Sequence[Result], name: str) -> list[Question]:
+    """The rows of questions.md."""
     found = find_scale(results)
     effect = f"sd of AP over seeds {found.sd:.4f}" if isfinite(found.sd) else "one seed"
-    return question_of(_ASKED, name, STUDY, verdict(found), effect, results)
+    return [question_of(_ASKED, name, STUDY, verdict(found), effect, results)]
 
 
 def verdict(found: ScaleFindings) -> str:

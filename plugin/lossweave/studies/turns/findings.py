@@ -127,8 +127,11 @@ class Answers:
     Args:
         first_order: two plain steps, by data and learning rate; see
             :func:`lossweave.studies.turns.first_order.first_order`.
+        power: by data, the power of the learning rate by which that distance falls between the
+            two smallest rates; 1 is in proportion to it, 0 not at all.
         half: turns of the shortest length minus the half-weighted sum: AP and losses.
         to_sum: every other part of the study minus the plain sum: AP and losses.
+        further: likewise every further method minus turns of the shortest length.
         apart: relative distance of the weights to those of the half-weighted sum, by part of
             the study and iteration, mean over the seeds.
         curves: mean over the training of \\|log(L / L_half)\\| per part and term.
@@ -141,8 +144,10 @@ class Answers:
     """
 
     first_order: dict[str, dict[str, Spread]]
+    power: dict[str, Spread]
     half: dict[str, Spread]
     to_sum: dict[str, dict[str, Spread]]
+    further: dict[str, dict[str, Spread]]
     apart: dict[str, dict[int, float]]
     curves: dict[str, dict[str, Spread]]
     longer: dict[str, dict[str, Spread]]
@@ -182,11 +187,20 @@ def answer(
             data: {rate: spread([step[data][rate] for step in steps]) for rate in rates}
             for data, rates in (steps[0] if steps else {}).items()
         },
+        power={
+            data: spread([_power(step[data]) for step in steps])
+            for data in (steps[0] if steps else {})
+        },
         half=_minus(by_part[shortest], half, terms),
         to_sum={
             part: _minus(found, by_part["sum"], terms)
             for part, found in by_part.items()
             if part != "sum"
+        },
+        further={
+            part: _minus(found, by_part[shortest], terms)
+            for part, found in by_part.items()
+            if part not in standard_methods(lengths)
         },
         apart={part: _mean_apart(found) for part, found in others.items()},
         curves={part: _log_gaps(found, half, terms) for part, found in others.items()},
@@ -265,6 +279,15 @@ def stretch_changes(
                 changes.append(log(last / first))
             begin = None
     return changes
+
+
+def _power(distance: Mapping[str, float]) -> float:
+    """The slope of the logarithm over that of the rate, at its two smallest."""
+    rates = sorted(distance, key=float)[:2]
+    ends = [distance[rate] for rate in rates]
+    if len(rates) < 2 or min(ends) <= 0:
+        return float("nan")
+    return log(ends[1] / ends[0]) / log(float(rates[1]) / float(rates[0]))
 
 
 def _pairs(a: Mapping[int, Outcome], b: Mapping[int, Outcome]) -> list[tuple[Outcome, Outcome]]:

@@ -10,6 +10,12 @@ from lossweave.studies.report.paired import Spread, spread
 from lossweave.studies.report.plots import plot_history, plot_lines, plot_scores
 from lossweave.studies.report.tables import counted, markdown_table, number, text_table
 from lossweave.studies.turns.findings import Answers, Outcome, Turns
+from lossweave.studies.turns.verdict import (
+    further_verdict,
+    half_verdict,
+    help_verdict,
+    longer_verdict,
+)
 from lossweave.utils.files import write_json
 from lossweave.utils.provenance import machine_line
 
@@ -76,14 +82,19 @@ def turns_markdown(
     shortest = min(turns.lengths)
     iterations = outcomes[0].run.iterations
     code = f"Code: {facts['code']}. " if "code" in facts else ""
+    options = " ".join(turns.options)
+    settings = f", with `{options}`" if options else ""
     return f"""# Turns by terms: {len(turns.methods)} methods, {counted(len(turns.seeds), "seed")}
+
+{_answers(turns, found)}
 
 {markdown_table(*turns_table(turns, outcomes))}
 
-Detector: `{turns.config}`, {iterations} iterations. Within a seed all methods share initial weights
-and the order of the data. AP and the held-out losses are those of the test split; "in training" is
-the mean over the last tenth of the iterations. Differences below are paired by seed, with Student's
-95 % interval, which so few seeds leave wide. It is not corrected for their number.
+Detector: `{turns.config}`, {iterations} iterations{settings}. Within a seed all
+methods share initial weights and the order of the data. AP and the held-out losses are those of the
+test split; "in training" is the mean over the last tenth of the iterations. Differences below are
+paired by seed, with Student's 95 % interval, which so few seeds leave wide. It is not corrected for
+their number.
 
 ## Against the plain sum
 
@@ -92,7 +103,6 @@ the mean over the last tenth of the iterations. Differences below are paired by 
 ## Is taking turns, to first order, the half-weighted sum?
 
 {_first_order(found)}Turns of {shortest} minus `Sum weights=[0.5,0.5]`: {_differences(found.half)}.
-{_verdict(found.half["AP"])}
 
 How far the weights are from those of the half-weighted sum, in units of the way that training has
 gone from the common start, mean over the seeds:
@@ -114,7 +124,7 @@ Mean |log(loss / loss of the half-weighted sum)| over the training:
 
 ## Does one task's training help the other?
 
-{_alone(found)}
+{_alone(found)}{_further(found)}
 
 ![AP on the test split, a dot per seed](scores.png)
 ![Terms over time](terms.png)
@@ -125,6 +135,17 @@ Mean |log(loss / loss of the half-weighted sum)| over the training:
 Date: {facts["date"]}. {code}Machine: {machine_line(facts["machine"])}. \
 Every number is in `turns.json`.
 """
+
+
+def _answers(turns: Turns, found: Answers) -> str:
+    """A point a question."""
+    said = [
+        ("The half-weighted sum, to first order?", half_verdict(turns, found)),
+        ("Do longer turns pass a gain on?", longer_verdict(turns, found)),
+        ("Does one task's training help the other?", help_verdict(found)),
+        *([("Further methods.", further_verdict(turns, found))] if found.further else []),
+    ]
+    return "\n".join(f"- **{asked}** {answer}" for asked, answer in said)
 
 
 def _first_order(found: Answers) -> str:
@@ -166,19 +187,6 @@ def _differences(found: Mapping[str, Spread]) -> str:
     return ", ".join(parts)
 
 
-def _verdict(difference: Spread) -> str:
-    if difference.count < 2:
-        return "One seed has no interval, so this says nothing."
-    low, high = difference.mean - difference.half_width, difference.mean + difference.half_width
-    if difference.sign:
-        which = "better" if difference.sign > 0 else "worse"
-        return f"In AP, turns are {which}, beyond the interval ({low:+.3f} to {high:+.3f})."
-    return (
-        f"In AP no difference is seen beyond the interval; anything from {low:+.3f} to "
-        f"{high:+.3f} fits these seeds."
-    )
-
-
 def _apart_table(turns: Turns, found: Answers) -> str:
     steps = sorted({step for points in found.apart.values() for step in points})
     if not steps:
@@ -206,7 +214,7 @@ def _by_term(
 def _longer(found: Answers, terms: Sequence[str], turns: Turns) -> str:
     shortest, longest = min(turns.lengths), max(turns.lengths)
     lines = [
-        f"- {part} minus turns of {shortest}: {_differences(values)}. {_verdict(values['AP'])}"
+        f"- {part} minus turns of {shortest}: {_differences(values)}."
         for part, values in found.longer.items()
     ]
     said = "\n".join(lines) or "Only one length of turns was trained."
@@ -231,20 +239,21 @@ def _stretches(found: Answers, terms: Sequence[str]) -> str:
 
 
 def _alone(found: Answers) -> str:
-    lines = []
-    for term, value in found.alone.items():
-        verdict = {
-            -1: "lower together: the other task helped, beyond the interval",
-            0: "no difference beyond the interval",
-            1: "higher together: the other task was in the way, beyond the interval",
-        }[value.sign]
-        if value.count < 2:
-            verdict = "one seed has no interval"
-        lines.append(
-            f"- {term} loss on the test split, trained together (`Sum`) minus alone: "
-            f"{value.text(4)}; {verdict}."
-        )
-    return "\n".join(lines)
+    return "\n".join(
+        f"- {term} loss on the test split, trained together (`Sum`) minus alone: {value.text(4)}."
+        for term, value in found.alone.items()
+    )
+
+
+def _further(found: Answers) -> str:
+    """Further methods beside the shortest turns; beside the sum they are in the first table."""
+    if not found.further:
+        return ""
+    lines = [
+        f"- {part} minus the shortest turns: {_differences(values)}."
+        for part, values in found.further.items()
+    ]
+    return "\n\n## Further methods\n\n" + "\n".join(lines)
 
 
 def _places(outcomes: Sequence[Outcome]) -> str:

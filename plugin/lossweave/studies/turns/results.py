@@ -11,10 +11,12 @@ from typing import Any
 
 from lossweave.studies.ledger.facts import facts_of
 from lossweave.studies.ledger.result import Result
+from lossweave.studies.report.questions import Question
 from lossweave.studies.runs.record import RunRecord
 from lossweave.studies.runs.results import filled, score_of
-from lossweave.studies.turns.findings import Outcome, Turns, answer, standard_methods
+from lossweave.studies.turns.findings import Answers, Outcome, Turns, answer, standard_methods
 from lossweave.studies.turns.report import write_turns
+from lossweave.studies.turns.verdict import rows_of
 
 __all__ = [
     "FIRST_ORDER",
@@ -22,6 +24,7 @@ __all__ = [
     "distance_wanted",
     "measured",
     "outcomes_of",
+    "questions",
     "report",
     "report_turns",
     "trained",
@@ -112,7 +115,6 @@ def report_turns(turns: Turns, results: Sequence[Result]) -> list[Outcome]:
         The trainings.
     """
     outcomes = outcomes_of(results)
-    steps = [r.details["first_order"] for r in results if r.method == FIRST_ORDER]
     facts = facts_of(
         results,
         config=turns.config,
@@ -120,13 +122,25 @@ def report_turns(turns: Turns, results: Sequence[Result]) -> list[Outcome]:
         lengths=turns.lengths,
         options=turns.options,
     )
-    write_turns(turns, outcomes, answer(outcomes, turns.lengths, steps), facts)
+    write_turns(turns, outcomes, _answers(turns, results), facts)
     return outcomes
 
 
 def report(results: Sequence[Result], work_dir: str) -> None:
     """Write the report of a ledger's results."""
     report_turns(turns_of(results, work_dir), results)
+
+
+def questions(results: Sequence[Result], name: str) -> list[Question]:
+    """The rows of questions.md."""
+    turns = turns_of(results, "")
+    trainings = [result for result in results if _is_training(result)]
+    return rows_of(turns, _answers(turns, results), name, STUDY, trainings)
+
+
+def _answers(turns: Turns, results: Sequence[Result]) -> Answers:
+    steps = [r.details["first_order"] for r in results if r.method == FIRST_ORDER]
+    return answer(outcomes_of(results), turns.lengths, steps)
 
 
 def _is_training(result: Result) -> bool:
