@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
+from lossweave.combination import build_combination
 from lossweave.errors import LossweaveError
 from lossweave.host.paths import resolve_config
 from lossweave.studies.zoo import study
@@ -71,6 +73,43 @@ def test_a_stock_model_that_does_not_train_is_no_failure(tmp_path: Path) -> None
     path.write_text("model = dict(type='NoSuchDetector', data_preprocessor=dict(type='X'))\n")
     trial = try_model(lambda: MMDetectionModel(str(path)), ["broken.py"])
     assert "NoSuchDetector" in trial.stock and "\n" not in trial.stock and trial.good
+
+
+class Toy:
+    """A model of two losses, the second of which is 0 on images of less than ``least`` pixels."""
+
+    def __init__(self, least: int = 0, name: str = "layer") -> None:
+        self.least, self.name = least, name
+
+    def stock(self) -> nn.Module:
+        return nn.ModuleDict({"layer": nn.Linear(2, 2)})
+
+    def combined(self, combiner: str) -> nn.Module:
+        before = torch.get_rng_state()
+        model: Any = nn.ModuleDict({self.name: nn.Linear(2, 2)})
+        assert torch.equal(before, torch.get_rng_state())
+        model.loss_combination = build_combination(combiner, {"a": "loss_a", "b": "loss_b"})
+        return model
+
+    def losses(self, model: Any, size: int) -> tuple[dict[str, Any], Tensor]:
+        made = model["layer"](torch.ones(1, 2))[0]
+        losses = {"loss_a": made[0] ** 2, "loss_b": made[1] ** 2 * (size >= self.least)}
+        if hasattr(model, "loss_combination"):
+            return losses, model.loss_combination(losses, sum(losses.values()), model)
+        return losses, sum(losses.values())
+
+
+@pytest.mark.parametrize(("least", "size"), [(0, 64), (100, 128), (300, 128)])
+def test_the_smallest_image_on_which_all_losses_are_there(least: int, size: int) -> None:
+    trial = try_model(lambda: Toy(least), ["toy"])
+    assert trial.size == size and trial.stock == ""
+    assert trial.results == dict.fromkeys(COMBINERS, "") and trial.terms == ["a", "b"]
+
+
+def test_weights_under_other_names_are_said() -> None:
+    trial = try_model(lambda: Toy(name="other"), ["toy"])
+    said = "its weights have other names than those of stock, e.g. other.weight"
+    assert trial.results == dict.fromkeys(COMBINERS, said) and not trial.good
 
 
 # ------------------------------------------------------------------------------ catalog
@@ -209,15 +248,17 @@ def _above(own: int) -> Any:
 def test_the_report() -> None:
     good = dict.fromkeys(COMBINERS, "")
     trials = [
-        Trial(["a/r18.py", "a/again.py"], results=good, terms=["cls", "loc"]),
+        Trial(["a/r18.py", "a/again.py"], results=good, terms=["cls", "loc"], size=64),
         Trial(["a/x.py"], stock="ImportError: a | b"),
-        Trial(["b/y.py"], results={**good, "PCGrad": "no gradient"}, terms=["pos", "neg", "mid"]),
-    ]
+        Trial(["b/y.py"], results={**good, "PCGrad": "no gradient"}, terms=["pos", "neg", "mid"],
+              size=224),
+    ]  # fmt: skip
     origin = provenance("python tools/zoo.py")
     entries = [Entry(n[0], n, n[0]) for n in (*(tuple(t.configs) for t in trials), ("c.py",) * 5)]
     text = zoo_report("mmdet", trials, entries, {"z.py": "it has no model"}, origin)
     assert "4 of 9 configs with a model are tried (3 of 4 models, 3 of 4 kinds, " in text
     assert "); stock trains a step in 3; " in text
+    assert "Width of the images, in models: 64 pixels in 1, 224 pixels in 1." in text
     assert "; in 2 of these all 3 combiners do" in text
     assert "| a | 3 | 2 | 2 | 2 | 2 | task |" in text
     assert "| b | 1 | 1 | 1 | 1 | 0 | loss (3) |" in text

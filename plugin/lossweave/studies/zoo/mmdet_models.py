@@ -62,6 +62,10 @@ def _small(value: Any) -> None:
     if isinstance(value, dict):
         if isinstance(value.get("num"), int) and "pos_fraction" in value:  # a sampler of regions
             value["num"] = min(value["num"], _REGIONS)
+        if value.get("type") == "Detectron2Wrapper":  # which takes a GPU, and fetches weights
+            heads = value["detector"]["roi_heads"]
+            heads["batch_size_per_image"] = min(heads["batch_size_per_image"], _REGIONS)
+            value["detector"].update(device="cpu", weights="")
         init = value.get("init_cfg")
         if isinstance(init, dict) and "Pretrained" in str(init.get("type")):
             value["init_cfg"] = None

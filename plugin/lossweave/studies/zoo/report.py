@@ -58,8 +58,8 @@ def zoo_report(
         + ", ".join(f"`{name}`" for name in COMBINERS)
         + " and no `--terms`. *Sum* must leave the stock loss, gradients and buffers to the last "
         "bit; the others must give every parameter that stock trains a finite gradient. Backbones "
-        "are not pretrained, images are 128 (else 224 or 320) pixels wide and random, a second "
-        "stage trains on at most 64 regions of each. Configs with the same model are tried once.",
+        "are not pretrained, images are random, a second stage trains on at most 16 regions of "
+        "each. Configs with the same model are tried once. " + _sizes(trained),
         f"{tried} of {total} configs with a model are tried ({len(trials)} of {len(entries)} "
         f"models, {len(kinds_tried)} of {len(kinds)} kinds, which differ in more than backbone and "
         f"sizes); stock trains a step in {count}; in {good} of these all {len(COMBINERS)} "
@@ -91,6 +91,13 @@ def zoo_report(
 
 _NAMES = {"mmdet": "MMDetection", "detectron2": "Detectron2"}
 _HEADER = ["folder", "configs", "stock trains", *COMBINERS, "terms"]
+
+
+def _sizes(trained: Sequence[Trial]) -> str:
+    """How wide the images were, where stock trains."""
+    found = Counter(trial.size for trial in trained)
+    words = [f"{size} pixels in {found[size]}" for size in sorted(found)]
+    return f"Width of the images, in models: {', '.join(words)}." if words else ""
 
 
 def _folders(trials: Sequence[Trial]) -> dict[str, list[Trial]]:

@@ -16,11 +16,12 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from lossweave.combiners import build_combiner
 from lossweave.errors import LossweaveError
 from lossweave.host.paths import config_root, model_zoo
 from lossweave.studies.zoo.catalog import Entry, catalog, in_order
 from lossweave.studies.zoo.report import write_zoo
-from lossweave.studies.zoo.trial import Trial, try_model
+from lossweave.studies.zoo.trial import COMBINERS, Trial, try_model
 from lossweave.utils.files import write_atomically, write_json
 from lossweave.utils.provenance import provenance
 
@@ -130,6 +131,8 @@ def _catalog(framework: str, folder: Path) -> tuple[list[Entry], dict[str, str]]
 def _tried(entry: Entry, zoo: Zoo) -> Trial:
     """A trial in a process of its own, ended where it takes too long or too much memory."""
     importlib.import_module(FRAMEWORKS[zoo.framework][0])  # once, for all the processes
+    for combiner in COMBINERS:  # and the solver of one
+        build_combiner(combiner)
     context = multiprocessing.get_context("fork")
     receiving, sending = context.Pipe(duplex=False)
     process = context.Process(target=_in_child, args=(zoo.framework, entry, sending))

@@ -11,14 +11,18 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 __all__ = ["COMBINERS", "Trial", "ZooModel", "try_model"]
 
 #: What every model takes, beside the stock step.
 COMBINERS = ("Sum", "UncertaintyWeighting", "PCGrad")
 #: Heights of the images that are tried until the stock model takes one: 900 queries need 224, the
-#: last stride of SSD 320.
-SIZES = (128, 224, 320)
+#: last stride of SSD 320. Of the first, all losses must be above 0 as well.
+SIZES = (64, 128, 224, 320)
+
+#: What a combined model has that stock has not.
+_OWN = "loss_combination."
 
 
 class ZooModel(Protocol):
@@ -77,7 +81,7 @@ def try_model(read: Callable[[], ZooModel], configs: list[str]) -> Trial:
     try:
         config = read()
         stock, state, trial.size = _stock_step(config)
-        trial.losses = list(stock.losses)
+        trial.losses = stock.losses
     except Exception as error:
         trial.stock = _line(error)
     else:
@@ -90,12 +94,28 @@ def try_model(read: Callable[[], ZooModel], configs: list[str]) -> Trial:
     return trial
 
 
+class _Unfilled(TorchFunctionMode):
+    """Modules that are made meanwhile draw no initial weights: others are loaded into them."""
+
+    _DRAWING = (
+        Tensor.uniform_, Tensor.normal_, nn.init.uniform_, nn.init.normal_,
+        nn.init.kaiming_uniform_,
+    )  # fmt: skip
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """The function's result, or what it was to fill as it is."""
+        if func in self._DRAWING:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
 @dataclass
 class _Step:
-    """What a training step leaves behind."""
+    """What a training step leaves behind: ``idle`` are losses that are 0."""
 
     total: Tensor
-    losses: dict[str, Any]
+    losses: list[str]
+    idle: list[str]
     grads: dict[str, Tensor]
     buffers: dict[str, Tensor]
 
@@ -106,28 +126,34 @@ def _stock_step(config: ZooModel) -> tuple[_Step, dict[str, Tensor], int]:
     for size in SIZES:
         try:
             model.load_state_dict(state)
-            return _step(config, model, size), state, size
+            step = _step(config, model, size)
         except Exception:
             if size == SIZES[-1]:
                 raise
+        else:
+            if size != SIZES[0] or not step.idle:
+                return step, state, size
     raise AssertionError
 
 
 def _combined(
     config: ZooModel, combiner: str, stock: _Step, state: Mapping[str, Tensor], trial: Trial
 ) -> str:
-    model: Any = config.combined(combiner)
-    model.load_state_dict(state, strict=False)
+    with _Unfilled():
+        model: Any = config.combined(combiner)
+    loaded = model.load_state_dict(state, strict=False)
+    unlike = [n for n in loaded.missing_keys if not n.startswith(_OWN)] + loaded.unexpected_keys
+    if unlike:
+        return f"its weights have other names than those of stock, e.g. {unlike[0]}"
     step = _step(config, model, trial.size)
     trial.terms = list(model.loss_combination.names)
     if combiner == "Sum":
         return _unlike(config, stock, step, state, trial)
     missing = [name for name in stock.grads if name not in step.grads]
     bad = [name for name, grad in step.grads.items() if not grad.isfinite().all()]
-    fine_there = all(grad.isfinite().all() for grad in stock.grads.values())
     if missing:
         return f"{len(missing)} parameters have no gradient, e.g. {missing[0]}"
-    if bad and fine_there:
+    if bad and all(grad.isfinite().all() for grad in stock.grads.values()):
         return f"the gradient of {bad[0]} is not finite"
     return ""
 
@@ -172,7 +198,9 @@ def _difference(stock: _Step, step: _Step) -> str:
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and torch.equal(torch.nan_to_num(one), torch.nan_to_num(other))
+    if one.shape != other.shape:
+        return False
+    return torch.equal(one, other) or torch.equal(torch.nan_to_num(one), torch.nan_to_num(other))
 
 
 def _step(config: ZooModel, model: nn.Module, size: int) -> _Step:
@@ -183,13 +211,18 @@ def _step(config: ZooModel, model: nn.Module, size: int) -> _Step:
     model.zero_grad(set_to_none=True)
     losses, total = config.losses(model, size)
     total.backward()
-    own = "loss_combination."
     return _Step(
         total.detach(),
-        dict(losses),
-        {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None},
-        {n: b.clone() for n, b in model.named_buffers() if not n.startswith(own)},
+        list(losses),
+        [name for name, value in losses.items() if not _above_zero(value)],
+        {n: p.grad for n, p in model.named_parameters() if p.grad is not None},
+        {n: b for n, b in model.named_buffers() if not n.startswith(_OWN)},
     )
+
+
+def _above_zero(loss: Any) -> bool:
+    parts = loss if isinstance(loss, (list, tuple)) else [loss]
+    return any(bool((part.detach() != 0).any()) for part in parts)
 
 
 def _line(error: BaseException) -> str:
