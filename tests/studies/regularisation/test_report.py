@@ -1,5 +1,7 @@
 """Findings and report of penalties whose curves are known."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from helpers.arm_results import regularisation_results
@@ -27,7 +29,24 @@ def test_corners_and_the_best_strengths_are_found() -> None:
     said = verdict(found)
     assert said.startswith("l1: the corner is at lambda 0.0001 (by seed 0.0001, 0.0001, 0.0001)")
     assert "the best one by AP on validation is no penalty at all" in said
-    assert "No strength of l1 is shown to raise AP." in said and "l1 at most 99 %" in said
+    assert "No strength of l1 is shown to raise AP" in said and "l1 at most 99 %" in said
+
+
+def test_what_costs_ap_is_said_with_the_weakest_that_is_shown_to() -> None:
+    said = verdict(find_regularisation(regularisation_results()))
+    assert (
+        "No strength of l1 is shown to raise AP; the weakest that is shown to lower it is 1e-06"
+        in said
+    )
+
+
+def test_seeds_corners_are_told_from_that_of_their_mean() -> None:
+    l1 = find_regularisation(regularisation_results()).curves["l1"]
+    found = find_regularisation(regularisation_results())
+    flat = replace(found, curves={"l1": replace(l1, corner=None, corners=(1e-5, 1e-4))})
+    assert "axes; that of single seeds has one at 1e-05, 0.0001)" in verdict(flat)
+    alone = replace(found, curves={"l1": replace(l1, corners=())})
+    assert "0.0001 (of the seeds' means; no seed's own curve has one), the best" in verdict(alone)
 
 
 def test_one_seed_has_corners_and_no_interval() -> None:

@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import pytest
 from helpers.arm_results import BY_RATIO, scale_results
+from scipy import stats
 
 from lossweave.errors import LossweaveError
 from lossweave.studies.ledger.ledger import append
+from lossweave.studies.ledger.result import Result
 from lossweave.studies.results.remake import remake
 from lossweave.studies.scale.cli import scale
 from lossweave.studies.scale.findings import find_scale
@@ -21,10 +23,11 @@ def test_the_scale_matters_from_where_ap_falls() -> None:
     ]  # fmt: skip
     curve = found.curves[0]
     assert [one.ratio for one in curve.scales] == sorted(BY_RATIO)
-    assert curve.level(found.sd) == (0.1, 1.0)
+    assert curve.level() == (0.1, 1.0)
     assert curve.scales[3].share == pytest.approx(10 * 0.1 / (0.3 + 10 * 0.1))
     assert curve.main_from() == 10
-    wide = replace(found.curves[0]).level(0.1)  # what scatters more tells less
+    assert curve.half_at() == pytest.approx(3.0, rel=0.01)  # where b x 0.1 is 0.3
+    wide = replace(curve, sd=0.1).level()  # what scatters more tells less
     assert wide == (0.01, 10.0)
 
 
@@ -39,7 +42,8 @@ def test_what_diverges_has_no_ap_and_its_rate_is_chosen_anew() -> None:
     said = verdict(found)
     assert "AdamW, clipped from b = 0.1 to 1, b x loc being the larger half" in said
     assert "diverging at b = 100" in said
-    assert "SGD, not clipped, b = 100: rate x 0.01, +0.255" in said
+    assert "takes back: AdamW, clipped, b = 100: rate x 0.01, +0.2" in said
+    assert "SGD, not clipped, b = 100: rate x 0.01, +0.255 ± " in said
 
 
 def test_a_curve_that_does_not_learn_tells_nothing() -> None:
@@ -53,11 +57,56 @@ def test_a_curve_that_does_not_learn_tells_nothing() -> None:
     assert "SGD, not clipped at the rate 0.005 does not learn at b = 1 (AP 0.010)" in said
 
 
+def _at_one_too() -> list[Result]:
+    """With two further rates at b = 1, of which none is better than its own."""
+    ones = [r for r in scale_results(seeds=3) if r.details["places"]["b"] == 1]
+    swept = [
+        replace(
+            one,
+            rate=(one.rate or 1) / 10,
+            scores={name: value - 0.1 for name, value in one.scores.items()},
+            details={**one.details, "places": {**one.details["places"], "factor": 0.1}},
+        )
+        for one in ones
+        if one.seed == 0
+    ]
+    return [*scale_results(seeds=3), *swept]
+
+
+def test_rates_chosen_anew_are_compared_with_those_at_one() -> None:
+    found = find_scale(_at_one_too())
+    tuned = {one.ratio: one for one in found.curves[0].tuned}
+    assert tuned[1.0].factor == 1 and not tuned[1.0].beside_one.count
+    gap = tuned[100.0].beside_one
+    assert gap.count == 3 and gap.mean == pytest.approx(BY_RATIO[100] + 0.2 - BY_RATIO[1])
+    # 0.01 is the spread of every arm: seven arms of three seeds and one of one.
+    half = tuned[100.0].half_width(gap)
+    assert half == pytest.approx(stats.t.ppf(0.975, tuned[100.0].df) * 0.01 * (2 / 3) ** 0.5)
+    (row,) = questions(_at_one_too(), "here")
+    assert f"AdamW, clipped: b = 100 {gap.mean:+.3f} ± {half:.3f}" in row.effect
+    assert "With rates chosen anew, AP minus that at b = 1: AdamW, clipped, b = 100" in row.answer
+
+
+def test_a_curve_with_one_good_ratio_has_no_range() -> None:
+    steep = [r for r in scale_results() if r.details["places"]["b"] in (1, 100)]
+    assert "AdamW, clipped nowhere else, b x loc" in verdict(find_scale(steep))
+
+
+def test_a_gain_within_its_interval_is_not_shown() -> None:
+    near = [
+        replace(r, scores={**r.scores, "test": r.scores["test"] - 0.2 + 0.1 * (r.seed % 2)})
+        if r.details["places"]["factor"] != 1 else r
+        for r in scale_results(seeds=3)
+    ]  # fmt: skip
+    said = verdict(find_scale(near))
+    assert "That it does is not shown: AdamW, clipped, b = 100: rate x 0.01" in said
+
+
 def test_one_seed_needs_a_larger_difference() -> None:
     found = find_scale(scale_results(seeds=1))
-    assert found.curves[0].level(found.sd) == (0.1, 1.0)  # 0.005 less is not clear, 0.04 is
+    assert found.curves[0].level() == (0.1, 1.0)  # 0.005 less is not clear, 0.04 is
     (row,) = questions(scale_results(seeds=1), "here")
-    assert row.effect == "one seed"
+    assert row.effect == "-"
 
 
 def test_the_report_is_made_from_the_ledger_alone_and_twice_the_same(tmp_path) -> None:

@@ -75,14 +75,16 @@ def _sparsity(found: RegularisationFindings) -> list[str]:
 
 def _said(curve: Curve) -> str:
     best = f"{curve.best:g}" if curve.best else "no penalty at all"
+    seeds = ", ".join(f"{value:g}" for value in curve.corners)
     if curve.corner is None:
+        several = f"; that of single seeds has one at {seeds}" if seeds else ""
         return (
             f"{curve.kind}: the curve through {len(curve.points)} strengths has no corner (it "
-            "nowhere turns by 15 degrees on logarithmic axes); the best AP on validation is with "
-            f"{best}."
+            f"nowhere turns by 15 degrees on logarithmic axes{several}); the best AP on validation "
+            f"is with {best}."
         )
-    seeds = ", ".join(f"{value:g}" for value in curve.corners)
-    where = f"{curve.kind}: the corner is at lambda {curve.corner:g} (by seed {seeds})"
+    own = f"by seed {seeds}" if seeds else "of the seeds' means; no seed's own curve has one"
+    where = f"{curve.kind}: the corner is at lambda {curve.corner:g} ({own})"
     if curve.corner == curve.best:
         return f"{where}, which is the best one by AP on validation, too."
     shown = {
@@ -95,10 +97,16 @@ def _said(curve: Curve) -> str:
 
 def _gain(curve: Curve) -> str:
     shown = [p for p in curve.points if p.strength and p.gain.sign > 0]
+    lower = [p for p in curve.points if p.strength and p.gain.sign < 0]
+    costs = ""
+    if lower:
+        least = min(lower, key=lambda point: point.strength)
+        costs = f"; the weakest that is shown to lower it is {least.strength:g}"
+        costs += f" ({least.gain.text()})"
     if not shown:
-        return f"No strength of {curve.kind} is shown to raise AP."
+        return f"No strength of {curve.kind} is shown to raise AP{costs}."
     best = max(shown, key=lambda point: point.gain.mean)
-    return f"{curve.kind} at {best.strength:g} raises test AP by {best.gain.text()}."
+    return f"{curve.kind} at {best.strength:g} raises test AP by {best.gain.text()}{costs}."
 
 
 def _parts(found: RegularisationFindings, results: Sequence[Result]) -> list[str]:

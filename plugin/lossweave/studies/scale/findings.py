@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isnan, nan, sqrt
+from itertools import pairwise
+from math import exp, inf, isnan, log, nan, sqrt
 
 import numpy as np
+from scipy import stats
 
 from lossweave.studies.arms.findings import Group, apart, by_seed, grouped
 from lossweave.studies.ledger.result import Result
@@ -54,6 +56,10 @@ class Tuned:
         tried: AP on the validation split there, by factor.
         scores: test AP at that factor.
         gain: minus that at the factor 1, paired by seed and place.
+        beside_one: minus that at b = 1, at the factor chosen there, likewise; empty where none
+            was chosen there.
+        sd: of a training's AP over seeds, pooled over the curve; nan with one seed.
+        df: its degrees of freedom.
     """
 
     ratio: float
@@ -61,6 +67,33 @@ class Tuned:
     tried: Mapping[float, float]
     scores: tuple[float, ...]
     gain: Spread
+    beside_one: Spread
+    sd: float
+    df: int
+
+    def half_width(self, difference: Spread) -> float:
+        """Of the 95 % interval of one of these differences, by the pooled spread.
+
+        That of a paired difference is at most sqrt(2) times that of a training.
+
+        Args:
+            difference: of them.
+        """
+        if isnan(self.sd) or not difference.count:
+            return inf
+        return float(stats.t.ppf(0.975, self.df) * self.sd * sqrt(2 / difference.count))
+
+    def text(self, difference: Spread) -> str:
+        """A difference with its interval."""
+        half = self.half_width(difference)
+        if half == inf:
+            return difference.text()
+        return f"{difference.mean:+.3f} ± {half:.3f}"
+
+    @property
+    def takes_back(self) -> bool:
+        """Whether the rate chosen anew raises AP, beyond the interval."""
+        return self.gain.mean > self.half_width(self.gain)
 
 
 @dataclass(frozen=True)
@@ -73,6 +106,7 @@ class Curve:
         rate: the learning rate.
         scales: from the smallest b.
         tuned: where the rate was chosen anew.
+        sd: of a training's AP over seeds, pooled over what did not diverge; nan with one seed.
     """
 
     optimizer: str
@@ -80,6 +114,7 @@ class Curve:
     rate: float
     scales: tuple[Scale, ...]
     tuned: tuple[Tuned, ...]
+    sd: float
 
     @property
     def clipping(self) -> str:
@@ -101,14 +136,12 @@ class Curve:
         """The mean test AP at b = 1."""
         return self.one.mean
 
-    def level(self, sd: float) -> tuple[float, float]:
-        """The smallest and the largest b up to which no AP is clearly below that at 1.
-
-        Args:
-            sd: of a training's AP over seeds; nan where every arm has one.
-        """
+    def level(self) -> tuple[float, float]:
+        """The smallest and the largest b up to which no AP is clearly below that at 1."""
         one = self.one
-        fine = [s.ratio == 1 or s.mean >= one.mean - _clear(sd, one, s) for s in self.scales]
+        fine = [
+            s.ratio == 1 or s.mean >= one.mean - _clear(self.sd, one, s) for s in self.scales
+        ]
         low = high = self.scales.index(one)
         while low > 0 and fine[low - 1]:
             low -= 1
@@ -120,6 +153,19 @@ class Curve:
         """The smallest b from which on b x loc is more than half of the sum; None without."""
         return next((s.ratio for s in self.scales if s.share > 0.5), None)
 
+    def half_at(self) -> float | None:
+        """The b at which b x loc is half of the sum, between two that were tried; None without.
+
+        Along a straight line of the logit of the share over the logarithm of b.
+        """
+        known = [s for s in self.scales if 0 < s.share < 1]
+        for below, above in pairwise(known):
+            if below.share <= 0.5 < above.share:
+                low, high = (log(s.share / (1 - s.share)) for s in (below, above))
+                part = -low / (high - low)
+                return exp(log(below.ratio) + part * log(above.ratio / below.ratio))
+        return None
+
 
 @dataclass(frozen=True)
 class ScaleFindings:
@@ -127,11 +173,9 @@ class ScaleFindings:
 
     Args:
         curves: by optimizer and clipping.
-        sd: of a training's AP over seeds, pooled over what did not diverge; nan with one seed.
     """
 
     curves: tuple[Curve, ...]
-    sd: float
 
     @property
     def dead(self) -> tuple[Curve, ...]:
@@ -148,12 +192,7 @@ def find_scale(results: Sequence[Result]) -> ScaleFindings:
         _curve(groups, factors, *curve)
         for curve in dict.fromkeys((optimizer, clip) for optimizer, clip, _, _ in groups)
     ]
-    ended = [
-        {key: r for key, r in group.items() if "diverged" not in r.details}
-        for group in groups.values()
-    ]
-    finite = [by_seed(group, _ap) for group in ended]
-    return ScaleFindings(tuple(c for c in curves if c is not None), pooled_sd(finite)[0])
+    return ScaleFindings(tuple(c for c in curves if c is not None))
 
 
 def _curve(
@@ -166,6 +205,9 @@ def _curve(
     base = {b: group for (b, factor), group in sorted(own.items()) if factor == 1}
     if 1.0 not in base:
         return None
+    sd, df = pooled_sd([by_seed(_ended(group), _ap) for group in own.values()])
+    at_one = own[1.0, factors.get((optimizer, clip, 1.0), 1.0)]
+    tried_at_one = sum(b == 1 for b, _ in own) > 1
     tuned = []
     for ratio, group in base.items():
         tried = {f: next(iter(g.values())).scores["val"] for (b, f), g in own.items() if b == ratio}
@@ -174,14 +216,22 @@ def _curve(
             best = own[ratio, factor]
             scores = tuple(map(_ap, best.values()))
             gain = apart(best, group, _ap)
-            tuned.append(Tuned(ratio, factor, dict(sorted(tried.items())), scores, gain))
+            beside = apart(best, at_one if tried_at_one and ratio != 1 else {}, _ap)
+            tuned.append(
+                Tuned(ratio, factor, dict(sorted(tried.items())), scores, gain, beside, sd, df)
+            )
     return Curve(
         optimizer=optimizer,
         clip=clip,
         rate=float(next(iter(base[1.0].values())).rate or nan),
         scales=tuple(_scale(ratio, group) for ratio, group in base.items()),
         tuned=tuple(tuned),
+        sd=sd,
     )
+
+
+def _ended(group: Group) -> Group:
+    return {key: result for key, result in group.items() if "diverged" not in result.details}
 
 
 def _scale(ratio: float, group: Group) -> Scale:

@@ -12,7 +12,13 @@ from lossweave.studies.ledger.result import Result
 from lossweave.studies.report.paired import spread
 from lossweave.studies.report.questions import Question, question_of
 from lossweave.studies.report.tables import budget_text, counted, markdown_table, number
-from lossweave.studies.scale.findings import CLEAR_OF_ONE, Curve, ScaleFindings, find_scale
+from lossweave.studies.scale.findings import (
+    CLEAR_OF_ONE,
+    Curve,
+    ScaleFindings,
+    Tuned,
+    find_scale,
+)
 from lossweave.studies.scale.plots import plot_scales
 from lossweave.studies.scale.study import STUDY
 
@@ -35,7 +41,10 @@ def report(results: Sequence[Result], work_dir: str) -> None:
 def questions(results: Sequence[Result], name: str) -> list[Question]:
     """The rows of questions.md."""
     found = find_scale(results)
-    effect = f"sd of AP over seeds {found.sd:.4f}" if isfinite(found.sd) else "one seed"
+    effect = "; ".join(
+        f"{curve.name}: {_beside_one(curve)}" for curve in found.curves if _beside_one(curve)
+    )
+    effect = f"AP minus that at b = 1, rates chosen anew: {effect}" if effect else "-"
     return [question_of(_ASKED, name, STUDY, verdict(found), effect, results)]
 
 
@@ -44,13 +53,11 @@ def verdict(found: ScaleFindings) -> str:
     if not found.curves:
         return "Not shown: no curve has a training at b = 1."
     learning = [curve for curve in found.curves if curve not in found.dead]
-    said = [_said(curve, found.sd) for curve in learning]
-    taken = [
-        f"{curve.name}, b = {tuned.ratio:g}: rate x {tuned.factor:g}, {tuned.gain.text()} AP"
-        for curve in found.curves
-        for tuned in curve.tuned
-        if tuned.factor != 1
-    ]
+    said = [_said(curve) for curve in learning]
+    chosen = [(curve, one) for curve in found.curves for one in curve.tuned if one.factor != 1]
+    taken = [_taken(curve, one) for curve, one in chosen if one.takes_back]
+    others = [_taken(curve, one) for curve, one in chosen if not one.takes_back]
+    levelled = [f"{c.name}, {_beside_one(c)}" for c in found.curves if _beside_one(c)]
     parts = [f"No AP is clearly below that at b = 1: {'; '.join(said)}."] if said else []
     parts += [
         f"{curve.name} at the rate {curve.rate:g} does not learn at b = 1 (AP {curve.at_one:.3f}), "
@@ -58,19 +65,43 @@ def verdict(found: ScaleFindings) -> str:
         for curve in found.dead
     ]
     parts += [f"A rate chosen anew takes back: {'; '.join(taken)}."] if taken else []
+    parts += [f"That it does is not shown: {'; '.join(others)}."] if others else []
+    if levelled:
+        parts.append(
+            f"With rates chosen anew, AP minus that at b = 1: {'; '.join(levelled)}."
+        )
     return " ".join(parts)
 
 
-def _said(curve: Curve, sd: float) -> str:
-    low, high = curve.level(sd)
+def _taken(curve: Curve, tuned: Tuned) -> str:
+    return (
+        f"{curve.name}, b = {tuned.ratio:g}: rate x {tuned.factor:g}, {tuned.text(tuned.gain)} AP"
+    )
+
+
+def _beside_one(curve: Curve) -> str:
+    """Of a curve, the ratios at which the rate was chosen anew beside 1; '' without."""
+    return ", ".join(
+        f"b = {one.ratio:g} {one.text(one.beside_one)}"
+        for one in curve.tuned
+        if one.beside_one.count
+    )
+
+
+def _said(curve: Curve) -> str:
+    low, high = curve.level()
     ends = (curve.scales[0].ratio, curve.scales[-1].ratio)
     last = [f"{value:g}" for value, end in zip((low, high), ends, strict=True) if value == end]
     text = f"{curve.name} from b = {low:g} to {high:g}"
-    if last:
+    if low == high:
+        text = f"{curve.name} nowhere else"
+    elif last:
         text += f" ({' and '.join(last)} being the last tried)"
     main = curve.main_from()
     if main is not None:
         text += f", b x loc being the larger half of the sum from b = {main:g} on"
+        half = curve.half_at()
+        text += "" if half is None else f" (half of it at about b = {half:.2g})"
     diverged = [f"{s.ratio:g}" for s in curve.scales if s.diverged]
     if diverged:
         text += f", diverging at b = {', '.join(diverged)}"
@@ -81,9 +112,9 @@ def _parts(found: ScaleFindings, results: Sequence[Result]) -> list[str]:
     seeds = len({result.seed for result in results})
     budget = budget_text(results[0].budget)
     clear = (
-        f"two standard errors of the difference, where the spread over seeds, pooled over all "
-        f"that did not diverge, is {found.sd:.4f}"
-        if isfinite(found.sd)
+        "two standard errors of the difference, by the spread over seeds that is pooled over what "
+        "did not diverge of the curve"
+        if any(isfinite(curve.sd) for curve in found.curves)
         else f"{CLEAR_OF_ONE:g} AP, since every arm has one seed"
     )
     picture = ["![AP over b](scale.png)"] if found.curves else []
@@ -94,7 +125,9 @@ def _parts(found: ScaleFindings, results: Sequence[Result]) -> list[str]:
         "rate was chosen anew, from the factors below, by AP on the validation split with the "
         "first seed. The share is that of b x loc in the sum over the last 100 iterations. AP is "
         f"clearly below that at b = 1 from {clear}. A training that diverges has AP 0. Clipping "
-        f"is the config's, of the gradient's norm. Every training has the same budget ({budget}).",
+        f"is the config's, of the gradient's norm. Every training has the same budget ({budget}). "
+        "The intervals of the table are Student's over the seeds, those above are of the pooled "
+        "spread, without correction for their number.",
         *picture,
         *(_section(curve) for curve in found.curves),
     ]
@@ -118,7 +151,12 @@ def _section(curve: Curve) -> str:
         )
     header = ["b", "test AP", "diverged", "share of b x loc", "val AP by factor of the rate",
               "chosen", "test AP there"]  # fmt: skip
-    return f"## {curve.name}, rate {curve.rate:g}\n\n{markdown_table(header, rows)}"
+    spread_text = (
+        f"\n\nA training's AP has an sd of {curve.sd:.4f} over seeds, pooled."
+        if isfinite(curve.sd)
+        else ""
+    )
+    return f"## {curve.name}, rate {curve.rate:g}\n\n{markdown_table(header, rows)}{spread_text}"
 
 
 def _tried(tried: Mapping[float, float]) -> str:
