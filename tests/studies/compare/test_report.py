@@ -44,6 +44,13 @@ def test_report_of_a_sweep() -> None:
     assert "The weights of Sum weights=[2,1] lie at the edge of those tried" in text
 
 
+def test_report_names_what_trained_as_another_method() -> None:
+    comparison = Comparison(METHODS, rates=RATES)
+    twin = [replace(s, method="DWA") for s in swept_scores() if s.method == "Sum"]
+    assert "under two names" not in _text(comparison, swept_scores())
+    assert "under two names here: DWA (as Sum)." in _text(comparison, [*swept_scores(), *twin])
+
+
 def test_report_says_where_no_edge_was_met() -> None:
     comparison = Comparison(METHODS, rates=(*RATES, 1e-4, 1e-2))
     wider = [*sweep_scores(), *(score_at(m, 0, rate, 0.1) for m in SWEEP for rate in (1e-4, 1e-2))]

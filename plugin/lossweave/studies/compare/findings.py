@@ -15,7 +15,7 @@ from lossweave.studies.report.paired import paired_interval
 from lossweave.studies.runs.demo_data import DEFAULT_CONFIG
 from lossweave.studies.runs.method import Method, Score
 
-__all__ = ["Comparison", "ComparisonFindings", "counted", "find", "repeated", "summarize"]
+__all__ = ["Comparison", "ComparisonFindings", "alike", "counted", "find", "repeated", "summarize"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ class ComparisonFindings:
         weights_at_edge: see :func:`~lossweave.studies.compare.rates.weights_at_edge`.
         many: what the differences of all methods say together.
         tried: by method, how many settings of it were tried before it was compared.
+        alike: see :func:`alike`.
     """
 
     scores: tuple[Score, ...]
@@ -74,6 +75,7 @@ class ComparisonFindings:
     weights_at_edge: bool | None
     many: Many
     tried: dict[str, str]
+    alike: dict[str, str] = field(default_factory=dict)
 
 
 def find(
@@ -99,6 +101,7 @@ def find(
         weights_at_edge=weights_at_edge(methods, tuned),
         many=against_one({r["method"]: r["differences"] for r in rows if r["method"] != tuned}),
         tried=_tried(scores, tuned),
+        alike=alike(counted(compared, tuned)),
     )
 
 
@@ -181,6 +184,32 @@ def counted(scores: Sequence[Score], tuned: str) -> tuple[Score, ...]:
         1
     """
     return tuple(own for found in _pairs(scores, tuned).values() for own, _ in found.values())
+
+
+def alike(scores: Sequence[Score]) -> dict[str, str]:
+    """The methods whose trainings ended as an earlier one's do, and which that is.
+
+    That is one training under two names: a weight that adapts once an epoch says nothing in a
+    training of one epoch.
+
+    Args:
+        scores: one a method and seed. Two seeds must agree in all scores, and none differ.
+
+    Example:
+        >>> sums = [Score("Sum", seed, 0.3 + seed / 9, 0.25, 0.6) for seed in range(2)]
+        >>> alike([*sums, *(Score("DWA", s.seed, s.val, s.test, s.test50) for s in sums)])
+        {'DWA': 'Sum'}
+    """
+    ends = {
+        label: {seed: (s[0].val, s[0].test, s[0].test50) for seed, s in found.items()}
+        for label, found in _by_method(scores).items()
+    }
+    found: dict[str, str] = {}
+    for one, other in combinations(ends, 2):
+        shared = set(ends[one]) & set(ends[other])
+        if len(shared) > 1 and all(ends[one][seed] == ends[other][seed] for seed in shared):
+            found.setdefault(other, one)
+    return found
 
 
 def repeated(scores: Sequence[Score]) -> set[tuple[str, frozenset[str]]]:

@@ -77,7 +77,7 @@ the data. The tuned sum is the one with the best mean AP on the validation split
 differences are those of the test split, in COCO's definition. The differences are paired by seed,
 with Student's 95 % interval, which is wide for {counted(count, "seed")} and not corrected for the
 number of methods{_pooled_text(found)}.
-{fairness}{_taken_text(found)}
+{fairness}{_alike_text(found)}{_taken_text(found)}
 
 ![Differences to the tuned sum, with intervals](differences.png)
 
@@ -153,6 +153,14 @@ number of methods after Holm (how and why: `docs/results/protocol.md`)"""
 
 def _differences(found: ComparisonFindings) -> dict[str, list[float]]:
     return {r["method"]: r["differences"] for r in found.rows if r["method"] != found.tuned}
+
+
+def _alike_text(found: ComparisonFindings) -> str:
+    if not found.alike:
+        return ""
+    names = ", ".join(f"{one} (as {other})" for one, other in found.alike.items())
+    return f"""
+Ended to the last digit as another method, so the same training under two names here: {names}."""
 
 
 def _commands_text(found: ComparisonFindings) -> str:
