@@ -38,9 +38,8 @@ def questions(results: Sequence[Result], name: str) -> list[Question]:
     """The rows of questions.md."""
     found = find_losses(results)
     effect = _effect(found)
-    said = effect.text() if effect else "-"
-    effect = f"{said} in the median"
-    return [question_of(_ASKED, name, STUDY, verdict(found), effect, results)]
+    said = f"{effect.text() if effect else '-'} in the median"
+    return [question_of(_ASKED, name, STUDY, verdict(found), said, results)]
 
 
 def verdict(found: LossFindings) -> str:
