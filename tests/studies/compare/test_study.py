@@ -142,7 +142,12 @@ def test_a_plan_trains_nothing(
     out = capsys.readouterr().out
     assert len(trained) == 2 and "0 of 4 are in" in out
     assert "lacking: DWA, seed 0, lr 0.001 (about 1.0 minutes)" in out
-    assert "then 2 more, at the rates that these choose" in out
+    assert "then 2 more, at the rates that these choose (about 2.0 minutes one after" in out
+    _run(tmp_path, "Sum", "--rates", "1e-3", "2e-3", "--seeds", "0")
+    _run(tmp_path, "Sum", "DWA", "--plan", "--rates", "1e-3", "2e-3", "--rates-for", "sums")
+    out = capsys.readouterr().out
+    assert "2 of 2 are in" in out and "the rates that these choose: Sum 0.001, DWA 0.001" in out
+    assert "lacking: DWA, seed 1, lr 0.001 (about 1.0 minutes)" in out and "then" not in out
 
 
 def test_here_trains_what_another_place_did(trained: list[Trial], tmp_path: Path) -> None:

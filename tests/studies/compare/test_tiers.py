@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from helpers.comparison_scores import plain_scores
+from helpers.ledger_results import result
 from scipy import stats
 
+from lossweave.studies.compare.findings import find
 from lossweave.studies.compare.tiers import Tier, ranks_of, tiers_text, write_tiers
+from lossweave.studies.ledger.result import Machine
+from lossweave.studies.runs.method import Method
 
 METHODS = ("Sum", "DWA", "FAMO", "MGDA", "Min", "Max", "PBI", "CoV")
 
@@ -29,13 +35,14 @@ def test_tau_and_its_interval() -> None:
     assert 0 < ranks.low < ranks.tau < ranks.high <= 1
     assert ranks.methods[0] == "Sum" and len(ranks.methods) == 8
     assert ranks_of([SMALL, LARGE]) == [ranks]  # the draws are the same
-    assert "The ranks of small predict those of large (tau +0.93)." in tiers_text([ranks])
+    text = tiers_text([SMALL, LARGE], [ranks])
+    assert "The ranks of small predict those of large (tau +0.93)." in text
 
 
 def test_ranks_that_are_not_shown_to_hold() -> None:
     (ranks,) = ranks_of([SMALL, OTHER])
     assert ranks.tau == pytest.approx(-1 / 3) and ranks.low < 0
-    text = tiers_text([ranks])
+    text = tiers_text([SMALL, OTHER], [ranks])
     assert "The ranks of small are not shown to predict those of other (tau -0.33)." in text
     assert "Sum (2 and 2); DWA (2 and 2); FAMO" in text
 
@@ -44,7 +51,36 @@ def test_few_methods_or_one_detector_say_nothing(tmp_path: Path) -> None:
     few = _tier("few", 0.3, 0.2, 0.1)
     same = Tier("again", SMALL.config, SMALL.scores, SMALL.seeds)
     assert ranks_of([SMALL, few]) == [] == ranks_of([SMALL, same])
-    assert not write_tiers([SMALL, few, same], tmp_path) and not list(tmp_path.iterdir())
+    assert write_tiers([SMALL, few, same], tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["tiers.md"]
+    text = (tmp_path / "tiers.md").read_text()
+    assert "No two tiers of different detectors or options share 4 methods" in text
+    assert not write_tiers([], tmp_path / "none")
+
+
+def test_the_same_detector_under_another_optimizer_is_a_tier_of_its_own() -> None:
+    options = ("optim_wrapper.optimizer.type=SGD", "optim_wrapper.optimizer.momentum=0.9")
+    sgd = replace(SMALL, name="small_sgd", options=options)
+    assert [ranks.tau for ranks in ranks_of([SMALL, sgd])] == [pytest.approx(1.0)]
+    assert "small_sgd (small, type=SGD, momentum=0.9)" in tiers_text([SMALL, sgd], [])
+
+
+def test_every_tier_has_its_verdict_and_its_cost() -> None:
+    methods = [Method.parse(text) for text in ("Sum", "Sum weights=[1,2]", "DWA")]
+    found = find(methods, plain_scores(), {})
+    options = ("optim_wrapper.optimizer.lr=1e-3",)  # a rate makes no tier
+    rows = [
+        result(seconds={"training": seconds}, machine=Machine("A CPU", threads), options=options)
+        for seconds, threads in ((30.0, 2), (72.0, 1), (90.0, 1))
+    ]
+    tier = Tier.of("screen", "some::where/retinanet_screen.py", found, rows)
+    text = tiers_text([tier, LARGE], [])
+    (verdict,) = [line for line in text.splitlines() if line.startswith("- **screen (retinanet_")]
+    assert "Of 2 methods, corrected for their number, better than the tuned sum" in verdict
+    assert f"shows an effect of {found.many.smallest:.3f} AP" in verdict
+    (line,) = [line for line in text.splitlines() if line.startswith("| screen (retinanet_screen)")]
+    assert line == "| screen (retinanet_screen) | 3 | 3 | 3 | 72 | 60 | 50 |"
+    assert "| large (large) | 8 | 2 | - | - | - | - |" in text
 
 
 def test_the_page_is_the_same_bytes_twice(tmp_path: Path) -> None:

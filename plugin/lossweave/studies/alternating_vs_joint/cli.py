@@ -8,11 +8,12 @@ from lossweave.studies.alternating_vs_joint.study import run_study
 from lossweave.studies.options import (
     add_ledger,
     add_processes,
+    ledger_of,
     tool_parser,
     trainings_of,
 )
 from lossweave.utils.arguments import typed
-from lossweave.utils.fields import between
+from lossweave.utils.fields import above, between
 
 __all__ = ["alternating_vs_joint"]
 
@@ -25,7 +26,10 @@ The joint training is run at two budgets: the config's, in the papers' proportio
 against 80k / 40k / 80k / 40k x 1 / 2 / 1 / 2), and at equal compute, with as many image passes as
 the alternating one. Every result is a line of a ledger, and only what it lacks is trained;
 interrupted trainings (Ctrl-C) go on at their stage and iteration: call again, with more seeds to
-add some."""
+add some.
+
+With --lengths all of it is done at several lengths, the shortest first, and the report is about the
+difference between the two ways over the length."""
 
 _EXAMPLES = """\
 what is written, in work_dirs/alternating_vs_joint:
@@ -33,6 +37,7 @@ what is written, in work_dirs/alternating_vs_joint:
   alternating_vs_joint.json   every number, every training's record, commands, versions, machine
   ledger.jsonl                a line a training; tools/results.py makes the report anew from it
   <way>_seed<n>/              a training: its checkpoints, proposals, logs and record.json
+  <way>_x<factor>_seed<n>/    the same with --lengths; the report is lengths.md with lengths.png
 
 examples:
   python tools/make_demo_data.py
@@ -40,6 +45,10 @@ examples:
       seeds 0, 1 and 2, one training at a time, so that their times can be compared
   python tools/alternating_vs_joint.py CONFIG --seeds 5 --jobs 2
       two seeds more, two trainings at a time
+  python tools/make_demo_data.py --root data/lossweave_screen --size 96
+  python tools/alternating_vs_joint.py configs/mmdet/alternating/faster-rcnn_screen.py \\
+      --lengths 0.5 1 2 --no-equal --work-dir work_dirs/lengths
+      the papers' budgets divided by 400, by 200 and by 100
   python tools/alternating_vs_joint.py CONFIG --seeds 1 --no-equal --work-dir work_dirs/look \\
       --cfg-options schedule.rpn.iterations=20 schedule.rcnn.iterations=10 \\
       schedule.joint.iterations=9
@@ -65,10 +74,24 @@ def alternating_vs_joint(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--no-equal", action="store_true", help="leave out the joint training at equal compute"
     )
+    parser.add_argument(
+        "--lengths",
+        nargs="+",
+        type=typed(Annotated[float, above(0)]),
+        default=[1.0],
+        metavar="FACTOR",
+        help="multiples of the config's budgets, the shortest first (1); iterations, drops and "
+        "warm-ups are multiplied, and the report says how the gap changes over them",
+    )
     add_processes(parser, Study.work_dir)
     add_ledger(parser)
     args = parser.parse_args(arguments)
     args.seeds = range(args.seeds)
     run_study(
-        Study(equal=not args.no_equal, **trainings_of(args, "alternating_vs_joint", arguments))
+        Study(
+            equal=not args.no_equal,
+            lengths=tuple(args.lengths),
+            ledger=ledger_of(args),
+            **trainings_of(args, "alternating_vs_joint", arguments),
+        )
     )

@@ -47,6 +47,7 @@ class Study:
         equal: whether joint training at equal compute is run as well.
         command: the command that asked for it, for the report.
         ledger: where results are, and what of them counts.
+        lengths: multiples of the config's budgets, each of which is trained.
     """
 
     config: str
@@ -57,6 +58,7 @@ class Study:
     equal: bool = True
     command: str = "python tools/alternating_vs_joint.py"
     ledger: LedgerOptions = field(default_factory=LedgerOptions)
+    lengths: tuple[float, ...] = (1.0,)
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,20 @@ class Run:
         if self.record.unified is not None:
             return self.record.unified.metrics
         return next((s.metrics for s in reversed(self.record.stages) if "AP" in s.metrics), {})
+
+    def median_seconds(self, last: str | None = None) -> float:
+        """Training and proposal passes from the stages' median iterations: other load counts less.
+
+        Args:
+            last: the stage to end with; None means all.
+        """
+        total = 0.0
+        for stage in self.record.stages:
+            total += stage.iterations * stage.seconds_per_iteration
+            total += stage.proposals.seconds if stage.proposals else 0.0
+            if stage.name == last:
+                break
+        return total
 
 
 @dataclass(frozen=True)
@@ -208,17 +224,6 @@ def _seconds(run: Run) -> float:
     return run.record.training_seconds
 
 
-def _median_seconds(run: Run, last: str | None = None) -> float:
-    """The same from the stages' median iterations, up to a stage: other load counts less."""
-    total = 0.0
-    for stage in run.record.stages:
-        total += stage.iterations * stage.seconds_per_iteration
-        total += stage.proposals.seconds if stage.proposals else 0.0
-        if stage.name == last:
-            break
-    return total
-
-
 def _peak(run: Run) -> float:
     known = [s.peak_memory for s in run.record.stages if s.peak_memory]
     return float(max(known)) if known else float("nan")
@@ -272,10 +277,10 @@ def _ratios(
     ways: dict[str, tuple[_Read, _Read]] = {"all steps": (_seconds, _seconds)}
     if several:
         ways["steps 1 and 2"] = (two_steps, _seconds)
-    ways["all steps, by median iterations,"] = (_median_seconds, _median_seconds)
+    ways["all steps, by median iterations,"] = (Run.median_seconds, Run.median_seconds)
     if several:
-        half = partial(_median_seconds, last=last)
-        ways["steps 1 and 2, by median iterations,"] = (half, _median_seconds)
+        half = partial(Run.median_seconds, last=last)
+        ways["steps 1 and 2, by median iterations,"] = (half, Run.median_seconds)
     for arm, runs in joints.items():
         for way, (read, below) in ways.items():
             seeds = pairs(four, runs)

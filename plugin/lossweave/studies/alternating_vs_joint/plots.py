@@ -6,11 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from lossweave.studies.alternating_vs_joint.findings import ALTERNATING, EQUAL, JOINT, Run, pairs
+from lossweave.studies.alternating_vs_joint.findings import (
+    ALTERNATING,
+    EQUAL,
+    JOINT,
+    RECORD_RATIOS,
+    Run,
+    pairs,
+)
+from lossweave.studies.alternating_vs_joint.lengths import Lengths
 from lossweave.studies.report.paired import differences, spread
 from lossweave.studies.report.plots import COLORS
 
-__all__ = ["plot_differences", "plot_stages"]
+__all__ = ["plot_differences", "plot_lengths", "plot_stages"]
 
 _ROWS = {
     ALTERNATING: "alternating",
@@ -96,6 +104,63 @@ def plot_differences(runs: Sequence[Run], path: str | Path) -> Path:
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)
     return Path(path)
+
+
+def plot_lengths(found: Lengths, path: str | Path) -> Path:
+    """Over the length: AP of both ways, their difference, and the ratio of their times.
+
+    Dots are seeds, lines join their means, bars are 95 % intervals.
+
+    Args:
+        found: at least one length.
+        path: the PNG to write.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12.5, 4.2), layout="constrained")
+    scores, gaps, ratios = figure.subplots(1, 3)
+    places = [one.passes for one in found.each]
+    for arm in (ALTERNATING, JOINT, EQUAL):
+        means = {
+            one.passes: one.found.final[arm]["AP"].mean
+            for one in found.each
+            if arm in one.found.final
+        }
+        if means:
+            label = _ROWS[arm].replace("\n", " ")
+            scores.plot([*means], [*means.values()], "o-", color=_COLOR[arm], label=label)
+    scores.set(ylabel="AP", title="what they end at", ylim=(0, None))
+    scores.legend(fontsize=8)
+    _over_lengths(gaps, places, [[*one.gap.values()] for one in found.each])
+    gaps.axhline(0, color="0.3", linewidth=0.8)
+    gaps.set(ylabel="AP", title="alternating minus joint")
+    _over_lengths(ratios, places, [[*one.ratio.values()] for one in found.each])
+    ratios.axhspan(*RECORD_RATIOS, color="0.9", zorder=0, label="on record")
+    ratios.set(ylabel="alternating / joint", title="time, by median iterations")
+    ratios.legend(fontsize=8)
+    for panel in (scores, gaps, ratios):
+        panel.set_xscale("log", base=2)
+        panel.set_xticks(places, [f"{one.passes}\n{one.name}" for one in found.each], minor=False)
+        panel.set_xlabel("image passes of joint training; the papers' iterations / N", fontsize=9)
+        panel.margins(x=0.12)
+        panel.grid(axis="y", color="0.9")
+        panel.set_axisbelow(True)
+        panel.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=110)
+    return Path(path)
+
+
+def _over_lengths(panel: Any, places: Sequence[int], values: Sequence[Sequence[float]]) -> None:
+    """A dot per seed, means joined, with their intervals where there are several seeds."""
+    means = [spread(each) for each in values]
+    panel.plot(places, [mean.mean for mean in means], "-", color=COLORS[1])
+    for place, each, mean in zip(places, values, means, strict=True):
+        panel.plot([place] * len(each), each, "o", color=COLORS[0], alpha=0.7)
+        if mean.count > 1:
+            panel.errorbar(
+                place, mean.mean, yerr=mean.half_width, color=COLORS[1], fmt="_", capsize=4,
+                markersize=12, linewidth=1.5,
+            )  # fmt: skip
 
 
 def ap_differences(runs: Sequence[Run]) -> dict[str, dict[int, float]]:

@@ -23,7 +23,7 @@ from lossweave.studies.report.tables import counted, markdown_table, number, tex
 from lossweave.utils.files import write_json
 from lossweave.utils.provenance import machine_line
 
-__all__ = ["final_table", "study_markdown", "verdict", "write_study"]
+__all__ = ["final_table", "places_of", "study_markdown", "verdict", "write_study"]
 
 _NAMES = {
     ALTERNATING: "alternating",
@@ -131,7 +131,7 @@ def study_markdown(
         "## The RPN's average recall\n\n" + _recall(found),
         "## Time, memory\n\n" + _costs(study, found),
         "![The stages on a time axis, with AP and recall](stages.png)",
-        *_places(runs),
+        *places_of(runs),
         f"Command: `{study.command}`",
         f"Date: {facts['date']}. {code}Machine: {machine_line(facts['machine'])}; "
         f"{counted(study.jobs, 'training')} at a time. Every number and every training's own "
@@ -140,7 +140,7 @@ def study_markdown(
     return "\n\n".join(parts) + "\n"
 
 
-def _places(runs: Sequence[Run]) -> list[str]:
+def places_of(runs: Sequence[Run]) -> list[str]:
     """What was trained where, if that is more than one place."""
     text = places_text((run.place, f"{_NAMES[run.arm]}, seed {run.seed}") for run in runs)
     if not text:

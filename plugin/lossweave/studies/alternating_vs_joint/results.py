@@ -1,25 +1,55 @@
 """Alternating against joint training and the ledger: what is wanted, and back to runs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from lossweave.staged.record import TrainingRecord
 from lossweave.studies.alternating_vs_joint.configs import StagedConfig
-from lossweave.studies.alternating_vs_joint.findings import EQUAL, Run, Study, find
+from lossweave.studies.alternating_vs_joint.findings import EQUAL, JOINT, Run, Study, find
+from lossweave.studies.alternating_vs_joint.lengths import find_lengths
+from lossweave.studies.alternating_vs_joint.lengths_report import lengths_verdict, write_lengths
 from lossweave.studies.alternating_vs_joint.report import write_study
 from lossweave.studies.ledger.facts import facts_of
 from lossweave.studies.ledger.identity import code_of_today, machine_of_today, without_harmless
 from lossweave.studies.ledger.result import Code, Machine, Result, hashed
+from lossweave.studies.report.paired import spread
+from lossweave.studies.report.questions import Question, question_of
 from lossweave.studies.runs.processes import threads_for
 
-__all__ = ["STUDY", "filled", "report", "report_study", "run_of", "study_of", "wanted"]
+__all__ = [
+    "STUDY",
+    "alike",
+    "filled",
+    "questions",
+    "report",
+    "report_study",
+    "run_of",
+    "study_of",
+    "wanted",
+]
 
 #: The study's name in a ledger.
 STUDY = "alternating_vs_joint"
+_ENDS = {
+    1: "They end above it",
+    -1: "They end below it",
+    0: "That they end apart is not shown",
+}
 
 
-def wanted(study: Study, read: StagedConfig, arm: str, seed: int) -> Result:
-    """What the study asks for, by today's code on this machine."""
+def wanted(
+    study: Study, read: StagedConfig, arm: str, seed: int, budget: Mapping[str, int] | None = None
+) -> Result:
+    """What the study asks for, by today's code on this machine.
+
+    Args:
+        study: it.
+        read: its config.
+        arm: the way.
+        seed: the seed.
+        budget: of a length that is not the config's.
+    """
     options = without_harmless(study.options)
     return Result(
         study=STUDY,
@@ -27,6 +57,7 @@ def wanted(study: Study, read: StagedConfig, arm: str, seed: int) -> Result:
         config_hash=hashed([read.told, sorted(options)]),
         method=arm,
         seed=seed,
+        budget=budget or {},
         options=options,
         code=code_of_today(),
         machine=machine_of_today(threads_for(study.jobs)),
@@ -73,7 +104,7 @@ def run_of(result: Result) -> Run:
 
 
 def study_of(results: Sequence[Result], work_dir: str) -> Study:
-    """The study that asks for just these results."""
+    """The study that asks for just these results; its lengths are those of the results."""
     return Study(
         config=results[0].config,
         seeds=tuple(dict.fromkeys(result.seed for result in results)),
@@ -85,8 +116,13 @@ def study_of(results: Sequence[Result], work_dir: str) -> Study:
     )
 
 
+def alike(result: Result) -> Any:
+    """What results of one report have in common: all but the length."""
+    return result.config_hash or (result.config, result.options)
+
+
 def report_study(study: Study, results: Sequence[Result]) -> list[Run]:
-    """Write the report of results.
+    """Write the report of results: of one length, or over several.
 
     Args:
         study: what was asked for.
@@ -95,14 +131,54 @@ def report_study(study: Study, results: Sequence[Result]) -> list[Run]:
     Returns:
         The trainings.
     """
-    runs = [run_of(result) for result in results]
+    groups = _by_length(results)
+    runs = [run for group in groups for run in group]
     facts = facts_of(
         results, config=study.config, seeds=study.seeds, options=study.options, jobs=study.jobs
     )
-    write_study(study, runs, find(runs), facts)
+    if len(groups) > 1:
+        write_lengths(study, runs, find_lengths(groups), facts)
+    else:
+        write_study(study, runs, find(runs), facts)
     return runs
 
 
 def report(results: Sequence[Result], work_dir: str) -> None:
     """Write the report of a ledger's results."""
     report_study(study_of(results, work_dir), results)
+
+
+def questions(results: Sequence[Result], name: str) -> list[Question]:
+    """The row of questions.md that the results of a folder make."""
+    groups = _by_length(results)
+    if len(groups) > 1:
+        over = find_lengths(groups)
+        row = question_of(
+            "Does the gap between four steps and joint training close with length?",
+            name,
+            "lengths",
+            lengths_verdict(over),
+            f"{over.slope.text()} AP a doubling",
+            results,
+        )
+        return [row]
+    found = find(groups[0])
+    gap = found.differences.get(f"after step 4 - {JOINT}", {}).get("AP", spread([]))
+    ratio = found.ratios.get(f"all steps / {JOINT}", spread([]))
+    row = question_of(
+        "Do four steps end where joint training does, at the papers' proportions?",
+        name,
+        STUDY,
+        f"{_ENDS[gap.sign if gap.count > 1 else 0]}; they take {ratio.text(2, signed=False)} "
+        "times as long.",
+        f"{gap.text()} AP",
+        results,
+    )
+    return [row]
+
+
+def _by_length(results: Sequence[Result]) -> list[list[Run]]:
+    groups: dict[Any, list[Run]] = {}
+    for result in results:
+        groups.setdefault(tuple(sorted(result.budget.items())), []).append(run_of(result))
+    return list(groups.values())

@@ -6,7 +6,8 @@ the trainings' own ``record.json``, so the framework that made it does not matte
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +26,11 @@ from lossweave.studies.alternating_vs_joint.findings import (
     Run,
     Study,
 )
+from lossweave.studies.alternating_vs_joint.lengths import (
+    budget_options,
+    length_budget,
+    length_options,
+)
 from lossweave.studies.alternating_vs_joint.results import filled, report_study, wanted
 from lossweave.studies.ledger.book import Book
 from lossweave.studies.ledger.identity import code_of_today
@@ -35,30 +41,50 @@ from lossweave.studies.runs.training import refuse_other_settings
 __all__ = ["joint_options", "run_study"]
 
 
+@dataclass(frozen=True)
+class _Training:
+    """One training of the study.
+
+    Args:
+        arm: the way.
+        seed: its seed.
+        options: of length and way.
+        budget: of a length that is not the config's, as a ledger has it.
+        folder: its own.
+    """
+
+    arm: str
+    seed: int
+    options: tuple[str, ...]
+    budget: Mapping[str, int]
+    folder: Path
+
+
 def run_study(study: Study) -> list[Run]:
     """Train what the ledger lacks, and write record, report and plots.
 
     Returns:
-        One run per way and seed. With ``ledger.plan`` none: what is lacking is printed, and
-        nothing is trained.
+        One run per length, seed and way. With ``ledger.plan`` none: what is lacking is printed,
+        and nothing is trained.
 
     Raises:
         LossweaveError: wrong input, before anything is trained, or a training that failed.
     """
     if not study.seeds or study.jobs < 1:
         raise LossweaveError("the study needs a seed and at least one job at a time")
+    if not study.lengths or len(set(study.lengths)) < len(study.lengths):
+        raise LossweaveError("--lengths: needs a length, and each one once")
     read = read_staged(study.config, study.options)  # here, not in threads
-    plans = _plans(study, read)
-    checksum = hashlib.sha256(read.told.encode()).hexdigest()[:12]
-    asked = [(arm, seed) for seed in study.seeds for arm in plans]
+    asked = _asked(study, read)
     book = Book(study.ledger, study.work_dir)
     if study.ledger.plan:
-        print(book.plan_text([wanted(study, read, arm, seed) for arm, seed in asked]))
+        every = [wanted(study, read, one.arm, one.seed, one.budget) for one in asked]
+        names = [f"{result.label}{_told(one)}" for result, one in zip(every, asked, strict=True)]
+        print(book.plan_text(every, names))
         return []
-    work = [
-        partial(_obtain, study, book, arm, seed, plans[arm], read, checksum) for arm, seed in asked
-    ]
-    results = run_all(work, study.jobs, "trainings", partial(_standing, study, list(plans)))
+    work = [partial(_obtain, study, book, one, read) for one in asked]
+    folders = [one.folder for one in asked]
+    results = run_all(work, study.jobs, "trainings", partial(_standing, folders, study.jobs))
     return report_study(study, results)
 
 
@@ -79,14 +105,35 @@ def joint_options(images: int, joint: Budget, default_batch: int) -> list[str]:
         >>> joint_options(320_000, Budget(70_000, 2, drops=(50_000,)), 8)
         ['schedule.joint.iterations=160000', 'schedule.joint.drops=[114286]']
     """
-    batch = joint.batch_size or default_batch
-    iterations = max(1, round(images / batch))
-    drops = [max(1, round(drop * iterations / joint.iterations)) for drop in joint.drops]
-    shown = "[" + ",".join(str(drop) for drop in dict.fromkeys(drops)) + "]"
-    return [
-        f"schedule.joint.iterations={iterations}",
-        *([f"schedule.joint.drops={shown}"] if drops else []),
-    ]
+    iterations = max(1, round(images / (joint.batch_size or default_batch)))
+    return budget_options("joint", joint, iterations, joint.warmup or 0)
+
+
+def _asked(study: Study, read: StagedConfig) -> list[_Training]:
+    """Every training, the shortest first, so that whatever is finished is whole lengths."""
+    found = []
+    for length in sorted(study.lengths):
+        options = length_options(read, length)
+        stretched = read_staged(study.config, (*study.options, *options)) if options else read
+        plans = _plans(study, stretched)
+        mark = "" if length == 1 else f"_x{length:g}"
+        found += [
+            _Training(
+                arm=arm,
+                seed=seed,
+                options=(*options, *plans[arm]),
+                budget=length_budget(read, length),
+                folder=Path(study.work_dir) / f"{arm}{mark}_seed{seed}",
+            )
+            for seed in study.seeds
+            for arm in plans
+        ]
+    return found
+
+
+def _told(one: _Training) -> str:
+    """Of a length that is not the config's, its joint iterations."""
+    return f", {one.budget['joint']} joint iterations" if one.budget else ""
 
 
 def _plans(study: Study, read: StagedConfig) -> dict[str, tuple[str, ...]]:
@@ -104,35 +151,22 @@ def _images(stage: Stage, batch: int) -> int:
     return stage.budget.iterations * (stage.budget.batch_size or batch)
 
 
-def _obtain(
-    study: Study,
-    book: Book,
-    arm: str,
-    seed: int,
-    options: Sequence[str],
-    read: StagedConfig,
-    checksum: str,
-) -> Result:
+def _obtain(study: Study, book: Book, one: _Training, read: StagedConfig) -> Result:
     def train(asked: Result) -> Result:
-        begun = _finished(_folder(study, arm, seed))
-        run = _train(study, arm, seed, options, read, checksum)
+        begun = _finished(one.folder)
+        run = _train(study, one, read)
         return filled(asked, run, study.jobs, None if begun else code_of_today())
 
-    return book.obtain(wanted(study, read, arm, seed), train)
+    return book.obtain(wanted(study, read, one.arm, one.seed, one.budget), train)
 
 
-def _train(
-    study: Study,
-    arm: str,
-    seed: int,
-    options: Sequence[str],
-    read: StagedConfig,
-    checksum: str,
-) -> Run:
-    folder = _folder(study, arm, seed)
+def _train(study: Study, one: _Training, read: StagedConfig) -> Run:
+    folder = one.folder
     folder.mkdir(parents=True, exist_ok=True)
     config = resolve_config(study.config)
-    chosen = [f"{read.seed}={seed}", *study.options, *options]  # the arm has the last word
+    # The arm has the last word.
+    chosen = [f"{read.seed}={one.seed}", *study.options, *one.options]
+    checksum = hashlib.sha256(read.told.encode()).hexdigest()[:12]
     refuse_other_settings(folder, dict(options=chosen, config=checksum))
     if not _finished(folder):
         words = [
@@ -142,7 +176,7 @@ def _train(
         call(words, folder / "log.txt", study.jobs)
     if not _finished(folder):
         raise LossweaveError(f"{folder} holds no finished record; see {folder / 'log.txt'}")
-    return Run(arm, seed, TrainingRecord.load(folder), _start(folder))
+    return Run(one.arm, one.seed, TrainingRecord.load(folder), _start(folder))
 
 
 def _start(folder: Path) -> str | None:
@@ -155,22 +189,16 @@ def _start(folder: Path) -> str | None:
     return hashlib.sha256("".join(digest(state).values()).encode()).hexdigest()[:16]
 
 
-def _folder(study: Study, arm: str, seed: int) -> Path:
-    return Path(study.work_dir) / f"{arm}_seed{seed}"
-
-
 def _finished(folder: Path) -> bool:
     return (folder / RECORD_FILE).is_file() and TrainingRecord.load(folder).finished
 
 
-def _standing(study: Study, arms: Sequence[str]) -> str:
+def _standing(folders: Sequence[Path], jobs: int) -> str:
     """What runs at the moment, for the progress bar."""
     found = []
-    for seed in study.seeds:
-        for arm in arms:
-            folder = _folder(study, arm, seed)
-            if (folder / RECORD_FILE).is_file():
-                record = TrainingRecord.load(folder)
-                if not record.finished and record.stages:
-                    found.append(f"{folder.name} {record.stages[-1].name}")
-    return ", ".join(found[: study.jobs])
+    for folder in folders:
+        if (folder / RECORD_FILE).is_file():
+            record = TrainingRecord.load(folder)
+            if not record.finished and record.stages:
+                found.append(f"{folder.name} {record.stages[-1].name}")
+    return ", ".join(found[:jobs])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +13,8 @@ from math import isfinite
 from lossweave.errors import LossweaveError
 from lossweave.studies.compare.results import STUDY
 from lossweave.studies.ledger.book import Book
-from lossweave.studies.ledger.result import Result
+from lossweave.studies.ledger.identity import code_of_today
+from lossweave.studies.ledger.result import Code, Result
 from lossweave.studies.report.many import pooled_sd
 from lossweave.studies.report.tables import counted, text_table
 from lossweave.studies.runs.method import Method, Trial
@@ -84,6 +87,8 @@ def check_rows(
                 f"--check: {row.label}: {row.config} is {today.config_hash} today and was "
                 f"{row.config_hash}"
             )
+    for trial in trials:
+        _forget_other_code(trial)
     work = [partial(train_and_test, trial) for trial in trials]
     scores = run_all(work, jobs, "rows again")
     found = []
@@ -95,8 +100,26 @@ def check_rows(
     print(f"\n{_table(found)}")
     if wrong := [again.row.label for again in found if not again.agrees]:
         raise LossweaveError(f"--check: {', '.join(wrong)}: other scores than in the ledger")
-    print(f"{counted(len(found), 'row')} of {len(rows)} agree")
+    print(f"{counted(len(found), 'row')} of {len(rows)} agree{_how(found)}")
     return found
+
+
+def _how(found: Sequence[Again]) -> str:
+    """How far they agree: to the last digit, or within what is allowed elsewhere."""
+    exact = sum(again.apart == 0 for again in found)
+    if exact == len(found):
+        return ", to the last digit"
+    allowed = max(again.allowed for again in found)
+    return f", {exact} of them to the last digit, the others within {allowed:.3f} AP"
+
+
+def _forget_other_code(trial: Trial) -> None:
+    """Remove a repetition that other code made in this folder: it says nothing of today's."""
+    kept = trial.folder / "score.json"
+    if kept.is_file():
+        code = json.loads(kept.read_text()).get("details", {}).get("code", {})
+        if Code(**code) != code_of_today():
+            shutil.rmtree(trial.folder)
 
 
 def noise_of(rows: Sequence[Result]) -> float:

@@ -71,8 +71,9 @@ def compare(arguments: Sequence[str] | None = None) -> None:
         "--check",
         type=int,
         metavar="N",
-        help="train N random rows of the ledger again, and say whether they agree: on the same "
-        "kind of machine exactly, else within the spread over seeds",
+        help="train N random rows of the ledger again (of one ledger always the same), and say "
+        "whether they agree: on the same kind of machine exactly, else within the spread over "
+        "seeds; one by other code than the row's is added to the ledger",
     )
     parser.add_argument(
         "--rates",

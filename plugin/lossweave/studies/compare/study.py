@@ -72,6 +72,22 @@ def _swept(comparison: Comparison) -> list[Method]:
     return [method for method in comparison.methods if everything or method.combiner == "Sum"]
 
 
+def _further(
+    comparison: Comparison, sweep: Sequence[Result]
+) -> tuple[list[tuple[Method, int, float | None]], dict[str, float | None]]:
+    """What is asked for once the sweep over rates is there, and by method the rate chosen.
+
+    Seed after seed, so that whatever is finished covers all methods.
+    """
+    scores = [score_of(result) for result in sweep]
+    best = max(scores, key=lambda score: score.val)
+    chosen = {method.label: best.rate for method in comparison.methods} | best_rates(scores)
+    done = {(score.method, score.seed) for score in scores}
+    every = product(comparison.seeds, comparison.methods)
+    asked = [(m, seed, chosen[m.label]) for seed, m in every if (m.label, seed) not in done]
+    return asked, chosen
+
+
 def _train(comparison: Comparison, book: Book) -> tuple[list[Result], dict[str, float]]:
     """All results, and by method the learning rate chosen for it."""
 
@@ -83,16 +99,8 @@ def _train(comparison: Comparison, book: Book) -> tuple[list[Result], dict[str, 
     if not comparison.rates:
         return run(_first(comparison), "trainings"), {}
     sweep = run(_first(comparison), "sweep over rates")
-    scores = [score_of(result) for result in sweep]
-    best = max(scores, key=lambda score: score.val)
-    chosen = {method.label: best.rate for method in comparison.methods} | best_rates(scores)
-    # Seed after seed, so that whatever is finished covers all methods.
-    every = product(comparison.seeds, comparison.methods)
-    done = {(score.method, score.seed) for score in scores}
-    rest = run(
-        [(m, seed, chosen[m.label]) for seed, m in every if (m.label, seed) not in done],
-        "further trainings",
-    )
+    asked, chosen = _further(comparison, sweep)
+    rest = run(asked, "further trainings")
     return [*sweep, *rest], {label: rate for label, rate in chosen.items() if rate is not None}
 
 
@@ -105,9 +113,23 @@ def _trials(comparison: Comparison, asked: _Asked) -> list[Trial]:
 
 
 def _plan_text(comparison: Comparison, book: Book) -> str:
-    first = _trials(comparison, _first(comparison))
-    text = book.plan_text([wanted(STUDY, trial, comparison.command) for trial in first])
-    if comparison.rates:
-        further = len(comparison.methods) * len(comparison.seeds) - len(_swept(comparison))
-        text += f"\nthen {further} more, at the rates that these choose"
-    return text
+    def of(asked: _Asked) -> list[Result]:
+        trials = _trials(comparison, asked)
+        return [wanted(STUDY, trial, comparison.command) for trial in trials]
+
+    first = of(_first(comparison))
+    text = book.plan_text(first)
+    if not comparison.rates:
+        return text
+    if not book.lacking(first):
+        sweep = [known for one in first if (known := book.found(one)) is not None]
+        asked, chosen = _further(comparison, sweep)
+        rates = ", ".join(f"{label} {chosen[label]:g}" for label in chosen)
+        return f"{text}\nthe rates that these choose: {rates}\n{book.plan_text(of(asked))}"
+    asked = [
+        (method, seed, comparison.rates[0])
+        for seed, method in product(comparison.seeds, comparison.methods)
+        if seed != comparison.seeds[0] or method not in _swept(comparison)
+    ]
+    time = book.time_text(of(asked))
+    return f"{text}\nthen {len(asked)} more, at the rates that these choose{time}"

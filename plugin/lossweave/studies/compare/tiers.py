@@ -1,4 +1,4 @@
-"""Whether the ranks of one comparison hold in another one: Kendall's tau over their methods."""
+"""The tiers: each one's verdict and cost, and whether its ranks hold in another one."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ import numpy as np
 from scipy import stats
 
 from lossweave.studies.compare.findings import ComparisonFindings
+from lossweave.studies.compare.report import together_text
+from lossweave.studies.ledger.result import Result
 from lossweave.studies.report.plots import COLORS
 from lossweave.studies.report.tables import markdown_table
+from lossweave.studies.runs.method import RATE
 
 __all__ = ["Ranks", "Tier", "ranks_of", "tiers_text", "verdict_of", "write_tiers"]
 
@@ -31,19 +34,60 @@ class Tier:
         config: the detector's.
         scores: by method, the mean test AP.
         seeds: by method, how many.
+        options: further ``--cfg-options`` but the rate, e.g. another optimizer.
+        verdict: over all methods, in one sentence with the smallest effect.
+        seconds: of each training, without evaluations, times its threads.
     """
 
     name: str
     config: str
     scores: Mapping[str, float]
     seeds: Mapping[str, int]
+    options: tuple[str, ...] = ()
+    verdict: str = ""
+    seconds: tuple[float, ...] = ()
 
     @classmethod
-    def of(cls, name: str, config: str, found: ComparisonFindings) -> Tier:
-        """The tier of a comparison's findings."""
+    def of(
+        cls,
+        name: str,
+        config: str,
+        found: ComparisonFindings,
+        results: Sequence[Result] = (),
+    ) -> Tier:
+        """The tier of a comparison's findings and of the results that they are of."""
         rows = {row["method"]: row for row in found.rows}
         scores = {label: row["test"] for label, row in rows.items()}
-        return cls(name, config, scores, {label: row["seeds"] for label, row in rows.items()})
+        seeds = {label: row["seeds"] for label, row in rows.items()}
+        seconds = tuple(
+            r.seconds["training"] * (r.machine.threads or 1)
+            for r in results
+            if r.seconds.get("training")
+        )
+        told = results[0].options if results else ()
+        options = tuple(option for option in told if option.partition("=")[0] != RATE)
+        return cls(name, config, scores, seeds, options, together_text(found), seconds)
+
+    @property
+    def setting(self) -> tuple[str, tuple[str, ...]]:
+        """What its methods share."""
+        return self.config, self.options
+
+    @property
+    def label(self) -> str:
+        """Its folder, the detector's config, and what is set otherwise.
+
+        Example:
+            >>> told = ("optim_wrapper.optimizer._delete_=True", "optim_wrapper.optimizer.type=SGD")
+            >>> Tier("screen_sgd", "a::b/retinanet_screen.py", {}, {}, told).label
+            'screen_sgd (retinanet_screen, type=SGD)'
+        """
+        words = [Path(self.config).stem]
+        for option in self.options:
+            key, _, value = option.partition("=")
+            if not key.endswith("._delete_"):
+                words.append(f"{key.rpartition('.')[2]}={value}")
+        return f"{self.name} ({', '.join(words)})"
 
 
 @dataclass(frozen=True)
@@ -68,7 +112,7 @@ class Ranks:
 
 
 def ranks_of(tiers: Sequence[Tier]) -> list[Ranks]:
-    """Of every two tiers of different detectors that share methods enough.
+    """Of every two tiers of different detectors or options that share methods enough.
 
     The interval is that of a bootstrap over methods, with a fixed seed. A handful of methods
     gives a wide one.
@@ -85,7 +129,7 @@ def ranks_of(tiers: Sequence[Tier]) -> list[Ranks]:
     found = []
     for one, other in combinations(tiers, 2):
         shared = sorted(set(one.scores) & set(other.scores), key=lambda m: -one.scores[m])
-        if one.config == other.config or len(shared) < _ENOUGH:
+        if one.setting == other.setting or len(shared) < _ENOUGH:
             continue
         a, b = (np.array([tier.scores[m] for m in shared]) for tier in (one, other))
         tau, p = stats.kendalltau(a, b)
@@ -100,7 +144,7 @@ def ranks_of(tiers: Sequence[Tier]) -> list[Ranks]:
 
 
 def write_tiers(tiers: Sequence[Tier], folder: str | Path) -> bool:
-    """Write ``tiers.md`` and ``tiers.png`` where two tiers share methods.
+    """Write ``tiers.md``, and ``tiers.png`` where two tiers share methods.
 
     Args:
         tiers: the comparisons below the folder.
@@ -109,20 +153,57 @@ def write_tiers(tiers: Sequence[Tier], folder: str | Path) -> bool:
     Returns:
         Whether there was anything to write.
     """
-    found = ranks_of(tiers)
-    if not found:
+    if not tiers:
         return False
-    _plot(found, Path(folder) / "tiers.png")
-    (Path(folder) / "tiers.md").write_text(tiers_text(found))
+    found = ranks_of(tiers)
+    if found:
+        _plot(found, Path(folder) / "tiers.png")
+    (Path(folder) / "tiers.md").write_text(tiers_text(tiers, found))
     return True
 
 
-def tiers_text(found: Sequence[Ranks]) -> str:
+def tiers_text(tiers: Sequence[Tier], found: Sequence[Ranks]) -> str:
     """The page, in Markdown.
 
     Args:
-        found: at least one.
+        tiers: at least one.
+        found: of every two of them that share methods.
     """
+    header = ["tier", "methods", "seeds", "trainings", "seconds a training", "at best"]
+    table = markdown_table([*header, "trainings a core hour"], [_costs(tier) for tier in tiers])
+    verdicts = "\n".join(f"- **{tier.label}**: {tier.verdict or '-'}" for tier in tiers)
+    return f"""# The tiers: verdicts, costs, and whether ranks hold
+
+{verdicts}
+
+{table}
+
+Seeds are those of a method in the median, trainings all that the ledger has, those of the search
+for a rate included. Seconds are of one core and in the median, without evaluations and the start
+of a process; trainings that shared their cores with other work took longer than they would alone,
+so the quickest one is beside them. How methods are compared is in [the protocol](protocol.md).
+
+## Do ranks hold from one tier to the other?
+
+{_ranks_text(found)}"""
+
+
+def _costs(tier: Tier) -> list[str]:
+    seeds = f"{np.median([*tier.seeds.values()]):g}" if tier.seeds else "-"
+    line = [tier.label, str(len(tier.scores)), seeds]
+    if not tier.seconds:
+        return [*line, *["-"] * 4]
+    typical = float(np.median(tier.seconds))
+    best = f"{min(tier.seconds):.0f}"
+    return [*line, str(len(tier.seconds)), f"{typical:.0f}", best, f"{3600 / typical:.0f}"]
+
+
+def _ranks_text(found: Sequence[Ranks]) -> str:
+    if not found:
+        return (
+            f"No two tiers of different detectors or options share {_ENOUGH} methods, so nothing "
+            "is said.\n"
+        )
     rows = [
         [
             f"{ranks.tiers[0].name}, {ranks.tiers[1].name}",
@@ -138,9 +219,8 @@ def tiers_text(found: Sequence[Ranks]) -> str:
         + "; ".join(f"{m} ({_seeds(ranks, m)})" for m in ranks.methods)
         for ranks in found
     )
-    return f"""# Do ranks hold from one tier to the other?
-
-{' '.join(map(verdict_of, found))}
+    verdicts = "\n".join(f"- {verdict_of(ranks)}" for ranks in found)
+    return f"""{verdicts}
 
 {markdown_table(["tiers", "methods", "Kendall's tau", "95 %", "p of no relation"], rows)}
 
@@ -150,7 +230,7 @@ seeds in both:
 
 {methods}
 
-![Test AP in two tiers](tiers.png)
+![Ranks in every two tiers](tiers.png)
 """
 
 
@@ -169,24 +249,40 @@ def _seeds(ranks: Ranks, method: str) -> str:
     return " and ".join(str(tier.seeds[method]) for tier in ranks.tiers)
 
 
+#: Panels in a row of the picture.
+_COLUMNS = 3
+
+
 def _plot(found: Sequence[Ranks], path: Path) -> None:
+    """A panel for every two tiers: a row per method in the order of the one, its rank in the other.
+
+    Where ranks hold, dots lie on the line.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.2 * len(found), 4.8), layout="constrained")
-    panels = figure.subplots(1, len(found), squeeze=False)[0]
-    for axes, ranks in zip(panels, found, strict=True):
+    columns = min(_COLUMNS, len(found))
+    lines = -(-len(found) // columns)
+    longest = max(len(ranks.methods) for ranks in found)
+    size = (5.4 * columns, lines * (1.5 + 0.24 * longest))
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axes in panels[len(found) :]:
+        axes.set_axis_off()
+    for axes, ranks in zip(panels, found, strict=False):
         one, other = ranks.tiers
-        for method in ranks.methods:
-            point = (one.scores[method], other.scores[method])
-            axes.plot(*point, "o", color=COLORS[0])
-            short = method.replace(" boundary=features", "")
-            axes.annotate(short, point, xytext=(4, 4), textcoords="offset points", fontsize=8)
-        axes.set(
-            xlabel=f"test AP, {one.name}",
-            ylabel=f"test AP, {other.name}",
-            title=f"tau {ranks.tau:+.2f}",
-        )
-        axes.margins(x=0.2)
-        axes.grid(True, color="0.9", linewidth=0.8)
+        places = range(1, len(ranks.methods) + 1)
+        reached = stats.rankdata([-other.scores[m] for m in ranks.methods])
+        axes.plot(places, places, color="0.8", linewidth=1)
+        for place, rank in zip(places, reached, strict=True):
+            axes.plot([place, rank], [place, place], color=COLORS[1], alpha=0.4, linewidth=1)
+        axes.plot(reached, places, "o", color=COLORS[0])
+        short = [m.replace(" boundary=features", "") for m in ranks.methods]
+        axes.set_yticks(places, short, fontsize=8)
+        axes.set_ylim(len(places) + 0.6, 0.4)
+        axes.set(xlabel=f"rank in {other.name}", ylabel=f"from the best in {one.name}")
+        axes.set_title(f"tau {ranks.tau:+.2f} ({ranks.low:+.2f} to {ranks.high:+.2f})", fontsize=10)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(axis="y", color="0.93", linewidth=0.8)
+        axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)

@@ -123,6 +123,11 @@ class Book:
             lines.append(f"{len(lacking)} trainings, {_minutes(total or None)} one after the other")
         return "\n".join(lines)
 
+    def time_text(self, wanted: Sequence[Result]) -> str:
+        """The time that trainings may take, for the end of a sentence; '' where it is not known."""
+        known = [seconds for one in wanted if (seconds := self._estimate(one)) is not None]
+        return f" ({_minutes(sum(known))} one after the other)" if known else ""
+
     def _estimate(self, wanted: Result) -> float | None:
         alike = [r for r in self.reading.results if r.setting == wanted.setting]
         same = [r for r in alike if r.method == wanted.method] or alike

@@ -53,7 +53,9 @@ def _compare(results: Sequence[Result], work_dir: str) -> None:
 
 #: By the study's name.
 REPORTS = {
-    alternating_vs_joint.STUDY: Report(alternating_vs_joint.report),
+    alternating_vs_joint.STUDY: Report(
+        alternating_vs_joint.report, alternating_vs_joint.alike, alternating_vs_joint.questions
+    ),
     BOX_LOSSES: Report(box_losses.report, alike_arms, box_losses.questions),
     compare.STUDY: Report(_compare),
     diagnose.STUDY: Report(diagnose.report),
@@ -120,13 +122,13 @@ def remake_all(root: str | Path) -> list[str]:
 
 
 def write_together(ledgers: Sequence[Path], root: str | Path) -> None:
-    """What the comparisons say together; of those of one config the one with most rates.
+    """What the comparisons say together; of those of one setting the one with most rates.
 
     Args:
         ledgers: of all studies.
         root: where ``questions.md`` and ``tiers.md`` go.
     """
-    by_config: dict[str, tuple[int, Tier, Answers]] = {}
+    by_setting: dict[Any, tuple[int, Tier, Answers]] = {}
     others: list[Question] = []
     for ledger in ledgers:
         results = read(ledger).results
@@ -136,14 +138,14 @@ def write_together(ledgers: Sequence[Path], root: str | Path) -> None:
             comparison = compare.comparison_of(results, str(ledger.parent))
             found = compare.findings_of(comparison, results)
             name, rates = ledger.parent.name, len(comparison.rates)
-            if rates > by_config.get(comparison.config, (-1,))[0]:
-                tier = Tier.of(name, comparison.config, found)
+            tier = Tier.of(name, comparison.config, found, results)
+            if rates > by_setting.get(tier.setting, (-1,))[0]:
                 answers = Answers(name, comparison.command, found, results)
-                by_config[comparison.config] = (rates, tier, answers)
-    tiers = [tier for _, tier, _ in by_config.values()]
+                by_setting[tier.setting] = (rates, tier, answers)
+    tiers = [tier for _, tier, _ in by_setting.values()]
     write_tiers(tiers, root)
-    if by_config or others:
-        compared = questions_of([a for _, _, a in by_config.values()], ranks_of(tiers))
+    if by_setting or others:
+        compared = questions_of([a for _, _, a in by_setting.values()], ranks_of(tiers))
         write_questions([*compared, *others], root)
 
 
