@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite, nan, sqrt
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from lossweave.studies.report.curvature import corner_of
 from lossweave.studies.report.many import pooled_sd
 from lossweave.studies.runs.method import Method, Score
 from lossweave.studies.runs.training import parsed_options
 
-__all__ = ["Place", "WeightFindings", "Weighting", "find_weights", "ratio_of"]
+__all__ = ["SIDES", "Place", "WeightFindings", "Weighting", "find_weights", "ratio_of"]
 
 #: Weightings that a front is made of, at least.
 _ENOUGH = 5
+#: What a place is beside the front, in words.
+SIDES = {
+    "beyond": "beyond it",
+    "inside": "inside it",
+    "on": "not told apart from it",
+    "not told": "not told with one seed",
+}
+#: The two qualities of a method's trainings, by seed.
+_BySeed = Mapping[int, tuple[float, float]]
 #: Standard errors of a difference that two points have to be apart in both qualities.
 _APART = 2.0
 
@@ -31,7 +41,8 @@ class Place:
         seeds: how many.
         found: AP50 on the test split: what is found and named rightly, boxes being roughly right.
         exact: AP75 / AP50: which share of that has a good box; nan where nothing is found.
-        where: 'inside' the front of the sums, 'on' it, 'beyond' it; '' for a sum.
+        where: 'inside' the front of the sums, 'beyond' it, 'on' it where neither is shown, 'not
+            told' where nothing can be; '' for a sum.
         on_front: of a sum, whether no other one is better in both.
     """
 
@@ -50,8 +61,8 @@ class Weighting:
     Args:
         ratio: b, loc's weight over cls's.
         scores: test AP by seed.
-        val: the mean AP on the validation split.
-        cls: the classification loss as it was logged last, over the seeds; nan where none was.
+        val: the mean AP on the validation split, over the seeds that all weightings have.
+        cls: likewise the classification loss as it was logged last; nan where none was.
         loc: likewise the localisation loss.
     """
 
@@ -83,6 +94,7 @@ class WeightFindings:
         weightings: the sums by their ratio, from the smallest.
         corner: the ratio at the corner of the curve of cls against loc; None without.
         sd: of a training's AP over seeds, pooled over all methods.
+        shared: the seeds that all weightings have, or those of each where that is none.
     """
 
     places: tuple[Place, ...]
@@ -91,6 +103,7 @@ class WeightFindings:
     weightings: tuple[Weighting, ...]
     corner: float | None
     sd: float
+    shared: tuple[int, ...] = ()
 
     def ends_apart(self, one: Place, other: Place) -> bool:
         """Whether one finds more and the other has better boxes, beyond the uncertainty of both.
@@ -134,17 +147,25 @@ def find_weights(scores: Sequence[Score]) -> WeightFindings | None:
     sums = {label: ratio for label, ratio in ratios.items() if ratio is not None}
     if len(sums) < _ENOUGH or 1.0 not in sums.values():
         return None
-    qualities = {label: [_qualities(s) for s in found] for label, found in by_method.items()}
-    sd_found, sd_exact = (pooled_sd([[q[axis] for q in g] for g in qualities.values()])[0]
-                          for axis in (0, 1))  # fmt: skip
-    places = [_place(label, found) for label, found in qualities.items()]
+    qualities = {
+        label: {s.seed: _qualities(s) for s in found} for label, found in by_method.items()
+    }
+    sd_found, sd_exact = (
+        pooled_sd([[q[axis] for q in group.values()] for group in qualities.values()])[0]
+        for axis in (0, 1)
+    )
+    places = [_place(label, list(found.values())) for label, found in qualities.items()]
     among = [place for place in places if place.method in sums]
+    named = {place.method: _as_sum(place, among) for place in among}
+    front = [label for label, place in named.items() if place.on_front]
+    where = _where({m: q for m, q in qualities.items() if m not in sums},
+                   [qualities[label] for label in front])  # fmt: skip
     judged = [
-        _as_sum(place, among) if place.method in sums else _judged(place, among, sd_found, sd_exact)
-        for place in places
+        named.get(place.method) or replace(place, where=where[place.method]) for place in places
     ]
+    shared = set.intersection(*({s.seed for s in by_method[label]} for label in sums))
     weightings = sorted(
-        (_weighting(ratio, by_method[label]) for label, ratio in sums.items()),
+        (_weighting(ratio, by_method[label], shared) for label, ratio in sums.items()),
         key=lambda weighting: weighting.ratio,
     )
     place = corner_of([w.loc for w in weightings], [w.cls for w in weightings])
@@ -155,6 +176,7 @@ def find_weights(scores: Sequence[Score]) -> WeightFindings | None:
         weightings=tuple(weightings),
         corner=None if place is None else weightings[place].ratio,
         sd=pooled_sd([[s.test for s in found] for found in by_method.values()])[0],
+        shared=tuple(sorted(shared)),
     )
 
 
@@ -176,34 +198,51 @@ def _as_sum(place: Place, sums: Sequence[Place]) -> Place:
     return Place(**{**place.__dict__, "on_front": isfinite(place.exact) and not worse})
 
 
-def _judged(place: Place, sums: Sequence[Place], sd_found: float, sd_exact: float) -> Place:
-    """Better or worse than some sum in both qualities, by more than the uncertainty of both."""
+def _where(
+    methods: Mapping[str, _BySeed], front: Sequence[_BySeed]
+) -> dict[str, str]:
+    """By method, its side of the front: Student's tests of differences that are paired by seed.
 
-    def lead(one: Place, other: Place) -> float:
-        error = sqrt(1 / one.seeds + 1 / other.seeds)
-        return min(
-            (one.found - other.found) / (sd_found * error),
-            (one.exact - other.exact) / (sd_exact * error),
-        )
+    A method is beyond (inside) where it is better (worse) than one sum of the front in both
+    qualities. The spread of a difference is pooled over methods and sums, and the level of 0.05
+    is shared by all of these tests. A method that finds nothing is inside.
+    """
+    finds = {m: own for m, own in methods.items() if all(isfinite(q[1]) for q in own.values())}
+    gaps = {
+        label: [_gap(own, other) for other in front if set(own) & set(other)]
+        for label, own in finds.items()
+    }
+    every = [gap for found in gaps.values() for gap in found]
+    found = [pooled_sd([gap[:, axis] for gap in every]) for axis in (0, 1)]
+    told = all(isfinite(sd) for sd, _ in found)
+    limits = [
+        sd * stats.t.ppf(1 - 0.025 / len(every), df) if told else nan for sd, df in found
+    ]
 
-    front = [_as_sum(s, sums) for s in sums]
-    front = [s for s in front if s.on_front]
-    if not isfinite(place.exact):
-        where = "inside"
-    elif not isfinite(sd_found * sd_exact):
-        where = "not told"
-    elif any(lead(place, s) > _APART for s in front):
-        where = "beyond"
-    else:
-        where = "inside" if any(lead(s, place) > _APART for s in front) else "on"
-    return Place(**{**place.__dict__, "where": where})
+    def side(label: str) -> str:
+        if label not in finds:
+            return "inside"
+        if not told or not gaps[label]:
+            return "not told"
+        leads = [gap.mean(axis=0) * sqrt(len(gap)) / limits for gap in gaps[label]]
+        if any((lead > 1).all() for lead in leads):
+            return "beyond"
+        return "inside" if any((lead < -1).all() for lead in leads) else "on"
+
+    return {label: side(label) for label in methods}
 
 
-def _weighting(ratio: float, scores: Sequence[Score]) -> Weighting:
-    known = [s.details.get("losses", {}) for s in scores]
+def _gap(one: _BySeed, other: _BySeed) -> np.ndarray:
+    """The differences in both qualities over the seeds that both have."""
+    return np.array([np.subtract(one[seed], other[seed]) for seed in sorted({*one} & {*other})])
+
+
+def _weighting(ratio: float, scores: Sequence[Score], shared: set[int]) -> Weighting:
+    among = [s for s in scores if not shared or s.seed in shared]
+    known = [s.details.get("losses", {}) for s in among]
     losses = [one for one in known if {"cls", "loc"} <= set(one)]
     cls, loc = (
         float(np.mean([one[term] for one in losses])) if losses else nan for term in ("cls", "loc")
     )
-    val = float(np.mean([s.val for s in scores]))
+    val = float(np.mean([s.val for s in among]))
     return Weighting(ratio, {s.seed: s.test for s in scores}, val, cls, loc)

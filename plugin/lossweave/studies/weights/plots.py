@@ -7,15 +7,17 @@ from pathlib import Path
 
 from lossweave.studies.arms.plots import finish
 from lossweave.studies.report.plots import COLORS
-from lossweave.studies.weights.findings import WeightFindings
+from lossweave.studies.weights.findings import SIDES, WeightFindings
 
 __all__ = ["plot_front", "plot_trade"]
 
-_WHERE = {"inside": COLORS[1], "on": COLORS[3], "beyond": COLORS[2], "not told": "0.5"}
+_COLORS = {"inside": COLORS[1], "on": COLORS[3], "beyond": COLORS[2], "not told": "0.5"}
 
 
 def plot_front(found: WeightFindings, path: str | Path) -> Path:
     """Classification against localisation: the sums as a line, every other method a dot.
+
+    Places have numbers, whose names stand beside the picture, from what finds most on.
 
     Args:
         found: what to draw; methods that find nothing are left out.
@@ -23,49 +25,45 @@ def plot_front(found: WeightFindings, path: str | Path) -> Path:
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 5.6), layout="constrained")
-    axes = figure.subplots()
     shown = [place for place in found.places if isfinite(place.exact)]
-    sums = [place for place in shown if not place.where]
-    front = sorted((p for p in sums if p.on_front), key=lambda place: place.found)
-    axes.plot(
-        [p.found for p in front], [p.exact for p in front], "-", color=COLORS[0], linewidth=1.4
-    )
-    for place in shown:
-        color = _WHERE.get(place.where, COLORS[0])
+    figure = Figure(figsize=(10, max(5.6, 1.5 + 0.21 * len(shown))), layout="constrained")
+    axes, names = figure.subplots(1, 2, width_ratios=(2.6, 1))
+    front = sorted((p for p in shown if p.on_front), key=lambda place: place.found)
+    axes.plot([p.found for p in front], [p.exact for p in front], "-", color=COLORS[0],
+              linewidth=1.4)  # fmt: skip
+    for rank, place in enumerate(shown, 1):
+        color = _COLORS.get(place.where, COLORS[0])
         axes.errorbar(
             place.found,
             place.exact,
             xerr=_error(found.sd_found, place.seeds),
             yerr=_error(found.sd_exact, place.seeds),
-            fmt="s" if not place.where else "o",
+            fmt="o" if place.where else "s",
             color=color,
-            ecolor="0.75",
+            ecolor="0.85",
             elinewidth=1,
             markersize=6,
-            markerfacecolor="white" if not place.where and not place.on_front else color,
+            markerfacecolor=color if place.where or place.on_front else "white",
         )
-        axes.annotate(
-            place.method.replace(" boundary=features", ""),
-            (place.found, place.exact),
-            xytext=(5, 4),
-            textcoords="offset points",
-            fontsize=8,
-        )
-    for where, color in _WHERE.items():
+        axes.annotate(f"{rank}", (place.found, place.exact), xytext=(5, 4), fontsize=8,
+                      textcoords="offset points")  # fmt: skip
+        named = f"{rank}  {place.method.replace(' boundary=features', '')}"
+        names.text(0, 1 - rank / (len(shown) + 1), named, color=color, fontsize=9, va="center")
+    names.axis("off")
+    for where, color in _COLORS.items():
         if any(place.where == where for place in shown):
-            axes.plot(
-                [], [], "o", color=color, label=f"{where} the front" if " " not in where else where
-            )
+            said = SIDES[where].replace(" it", " the front")
+            axes.plot([], [], "o", color=color, label=said)
     axes.plot([], [], "s-", color=COLORS[0], label="sums; the line is their front")
-    axes.set(
+    if any(not place.where and not place.on_front for place in shown):
+        axes.plot([], [], "s", color=COLORS[0], markerfacecolor="white", label="other sums")
+    finish(
+        axes,
         xlabel="AP50: what is found and named",
         ylabel="AP75 / AP50: how much of it has a good box",
-        title="Classification against localisation, on the test split",
+        title="Classification against localisation, on the test split; bars are standard errors",
     )
-    axes.margins(x=0.16)  # names stand to the right of their places
-    axes.grid(True, color="0.9", linewidth=0.8)
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.title.set_fontsize(10)
     axes.legend(fontsize=9)
     figure.savefig(path, dpi=110)
     return Path(path)
@@ -107,7 +105,7 @@ def plot_trade(found: WeightFindings, path: str | Path) -> Path:
     left.margins(0.12)
     finish(right, title="alpha cls + (1 - alpha) loc", xlabel="alpha", ylabel="test AP",
            xlim=(0, 1))  # fmt: skip
-    right.set_ylim(bottom=0)
+    right.set_ylim(0, 1.08 * max(max(w.scores.values()) for w in found.weightings))
     for axis in (left.xaxis, left.yaxis):
         axis.set_major_formatter(StrMethodFormatter("{x:.3g}"))
         axis.set_minor_formatter(StrMethodFormatter("{x:.3g}"))

@@ -9,11 +9,14 @@ from pathlib import Path
 from lossweave.studies.report.paired import spread
 from lossweave.studies.report.tables import counted, markdown_table, number
 from lossweave.studies.runs.method import Score
-from lossweave.studies.weights.findings import WeightFindings, find_weights
+from lossweave.studies.weights.findings import SIDES, WeightFindings, find_weights
 from lossweave.studies.weights.plots import plot_front, plot_trade
 from lossweave.utils.files import write_json
 
 __all__ = ["front_verdict", "trade_verdict", "write_weights"]
+
+#: Methods of which no names are needed.
+_MANY = 4
 
 
 def write_weights(scores: Sequence[Score], config: str, command: str, folder: str | Path) -> bool:
@@ -60,12 +63,13 @@ def front_verdict(found: WeightFindings) -> str:
         )
         if not found.ends_apart(found_by, exact_by):
             said += ", ends that are not told apart in both qualities"
-    for where in ("beyond", "on", "inside", "not told"):
+    for where in ("beyond", "inside", "on", "not told"):
         methods = [place.method for place in found.places if place.where == where]
         if methods or where == "beyond":
-            said += (
-                f"; {where}{' it' if where != 'not told' else ''}: {', '.join(methods) or 'none'}"
-            )
+            named = ", ".join(methods) or "none"
+            if len(methods) > _MANY and where in ("on", "not told"):
+                named = f"the {len(methods)} others"
+            said += f"; {SIDES[where]}: {named}"
     return said + "."
 
 
@@ -100,22 +104,11 @@ def _text(found: WeightFindings, config: str, command: str) -> str:
             str(place.seeds),
             number(place.found),
             number(place.exact),
-            place.where or ("front" if place.on_front else "a sum"),
+            SIDES[place.where] if place.where else "front" if place.on_front else "a sum",
         ]
         for place in found.places
     ]
-    trade = [
-        [
-            f"{weighting.alpha:.3g}",
-            f"{weighting.ratio:g}",
-            str(len(weighting.scores)),
-            number(weighting.cls),
-            number(weighting.loc),
-            number(weighting.val),
-            number(weighting.mean),
-        ]
-        for weighting in found.weightings
-    ]
+    shared = ", ".join(map(str, found.shared)) or "none, so of each its own"
     one = len({place.seeds for place in found.places}) == 1 and found.places[0].seeds == 1
     spread = "one seed each" if one else (
         f"the spread over seeds, pooled over all methods, is {found.sd_found:.4f} in AP50 and "
@@ -131,7 +124,10 @@ def _text(found: WeightFindings, config: str, command: str) -> str:
 
 AP50 on the test split says what is found and named rightly; AP75 / AP50 says for which share of
 that the box is good, too. A method is beyond (inside) the front where it is better (worse) than
-some weighting on it in both, by more than two standard errors of the difference; {spread}.
+some weighting on it in both, by Student's tests of differences that are paired by seed, with one
+spread for all of them and a level of 0.05 that they share. What is neither is not told apart from
+the front. Which weightings are on the front is read off their means;
+{spread}.
 {counted(len(found.weightings), "weighting")} of the sum were tried.
 
 ![Classification against localisation](front.png)
@@ -140,10 +136,11 @@ some weighting on it in both, by more than two standard errors of the difference
 
 {trade_verdict(found)}
 
-{markdown_table(["alpha", "b", "seeds", "cls", "loc", "val AP", "test AP"], trade)}
+{_trade_table(found)}
 
 The sum is cls + b x loc, or alpha cls + (1 - alpha) loc up to a factor, with `{config}`. The losses
-are those that were logged last, of a few batches, so the curve is a rough one. Its corner is where
+are those that were logged last, of a few batches, so the curve is a rough one; they and val AP are
+of the seeds that all weightings have ({shared}). Its corner is where
 it bends most in the plane of the logarithms, as for a penalty's L-curve. When the scale itself
 matters, under which optimizer and clipping, is a study of its own, `tools/scale.py`.
 
@@ -151,3 +148,19 @@ matters, under which optimizer and clipping, is a study of its own, `tools/scale
 
 Command: `{command}`
 """
+
+
+def _trade_table(found: WeightFindings) -> str:
+    rows = [
+        [
+            f"{weighting.alpha:.3g}",
+            f"{weighting.ratio:g}",
+            str(len(weighting.scores)),
+            number(weighting.cls),
+            number(weighting.loc),
+            number(weighting.val),
+            number(weighting.mean),
+        ]
+        for weighting in found.weightings
+    ]
+    return markdown_table(["alpha", "b", "seeds", "cls", "loc", "val AP", "test AP"], rows)
