@@ -210,7 +210,7 @@ def _ranks_text(found: Sequence[Ranks]) -> str:
             str(len(ranks.methods)),
             f"{ranks.tau:+.2f}",
             f"{ranks.low:+.2f} to {ranks.high:+.2f}",
-            f"{ranks.p:.3f}",
+            f"{ranks.p:.3f}" if ranks.p >= 0.001 else "< 0.001",
         ]
         for ranks in found
     ]
