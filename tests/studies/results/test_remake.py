@@ -1,6 +1,7 @@
 """Reports from ledgers alone: the same bytes, nothing mixed."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -154,8 +155,13 @@ def test_comparisons_of_two_detectors_are_put_together(tmp_path: Path) -> None:
             for s in (0, 1)
         ]
         append(tmp_path / tier / "ledger.jsonl", *rows)
+    docs = Path(__file__).parents[3] / "docs" / "results"
+    (tmp_path / "simulate").mkdir()
+    shutil.copy(docs / "simulate" / "simulate.json", tmp_path / "simulate")
     remake_all(tmp_path)
     text = (tmp_path / "questions.md").read_text()
+    assert "| Under Sum the step grows as the losses' scale to the power of 1.00, and" in text
+    assert "exploded under plain descent: Sum 0 of 18, SquaredSum 12 of 18" in text
     assert "Of 3 methods, corrected for their number, better than the tuned sum (Sum): none" in text
     assert "| 8 trainings, 0.3 hours | `python tools/compare.py --methods Sum DWA` |" in text
     assert "The ranks of large predict those of small (tau +1.00)." in text

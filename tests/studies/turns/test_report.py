@@ -37,6 +37,13 @@ def test_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "has no interval with one seed" in said and "helps" not in said
 
 
+def test_a_study_that_was_stopped_has_a_report_without_distances(tmp_path: Path) -> None:
+    turns = Turns(lengths=LENGTHS, work_dir=str(tmp_path))
+    outcomes = [replace(outcome, apart={}) for outcome in turn_outcomes()[:-2]]
+    write_turns(turns, outcomes, answer(outcomes, LENGTHS), provenance(turns.command))
+    assert "(no samples of the weights were kept)" in (tmp_path / "turns.md").read_text()
+
+
 def test_outcomes_are_json() -> None:
     content = json.loads(json.dumps(_as_dict(turn_outcomes()[0])))
     assert content["training_end"]["cls"] > 0 and content["held_out"]["loc"] == 0.4

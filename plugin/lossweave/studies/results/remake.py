@@ -1,5 +1,6 @@
 """Every report of a folder of results, from its ledgers alone."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -25,10 +26,14 @@ from lossweave.studies.report.questions import Question
 from lossweave.studies.scale import report as scale
 from lossweave.studies.scale.study import STUDY as SCALE
 from lossweave.studies.short_runs import results as short_runs
+from lossweave.studies.simulate import report as simulate
 from lossweave.studies.tune import results as tune
 from lossweave.studies.turns import results as turns
 
 __all__ = ["REPORTS", "Report", "remake", "remake_all", "write_together"]
+
+#: The findings of a study that trains no detector, and so has no ledger.
+_SIMULATED = "simulate.json"
 
 
 @dataclass(frozen=True)
@@ -129,7 +134,11 @@ def write_together(ledgers: Sequence[Path], root: str | Path) -> None:
         root: where ``questions.md`` and ``tiers.md`` go.
     """
     by_setting: dict[Any, tuple[int, Tier, Answers]] = {}
-    others: list[Question] = []
+    beside = {found for one in ledgers for found in one.parent.parent.glob(f"*/{_SIMULATED}")}
+    others = [
+        simulate.question(json.loads(record.read_text()), record.parent.name)
+        for record in sorted(beside)
+    ]
     for ledger in ledgers:
         results = read(ledger).results
         if (asks := REPORTS[results[0].study].questions) is not None:

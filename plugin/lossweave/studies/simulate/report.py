@@ -5,12 +5,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lossweave.studies.report.questions import Question
 from lossweave.studies.report.tables import markdown_table
 from lossweave.utils.files import write_atomically
 
-__all__ = ["report_text", "write_report"]
+__all__ = ["question", "report_text", "write_report"]
 
 _RESULTS = ("reached", "exploded", "stalled", "moving")
+#: Of whose fields the question is.
+_ASKED = ("Sum", "SquaredSum", "Product")
 _INTRODUCTION = """\
 # Two losses that share their parameters, and every combiner on them
 
@@ -76,6 +79,37 @@ def report_text(record: Mapping[str, Any]) -> str:
         *verdicts,
         "\n![The fields of weights](fields.png)\n\n![The trainings](paths.png)\n",
     ])  # fmt: skip
+
+
+def question(record: Mapping[str, Any], name: str) -> Question:
+    """The row of questions.md.
+
+    Args:
+        record: the findings, as they are in ``simulate.json``.
+        name: of the folder.
+    """
+    said, exploded = [], []
+    for combiner in _ASKED:
+        found = record["combiners"][combiner]
+        plain = [o for o in found["outcomes"] if o["optimizer"] == "descent"]
+        count = sum(o["result"] == "exploded" for o in plain)
+        exploded.append(f"{combiner} {count} of {len(plain)}")
+        left = found["left"]
+        kept = left if isinstance(left, str) else f"{left:.2g}"
+        said.append(
+            f"under {combiner} the step grows as the losses' scale to the power of "
+            f"{_cell(found['size_power'])}, and a loss of 1 keeps {kept} of its weight when the "
+            "other falls from 1 to 0.001"
+        )
+    text = "; ".join(said)
+    return Question(
+        "How does the gradient change under the sum, its square and the product?",
+        f"[{name}]({name}/simulate.md)",
+        f"{text[0].upper()}{text[1:]}.",
+        f"exploded under plain descent: {', '.join(exploded)}",
+        f"no detector: {len(record['combiners'])} combiners on two parameters",
+        record["command"],
+    )
 
 
 def write_report(record: Mapping[str, Any], path: Path) -> None:
