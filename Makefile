@@ -32,7 +32,7 @@ $(VENV)/ready: setup.py tools/install_detectron2.py
 	$(PIP) --upgrade pip 'setuptools<82' wheel ninja psutil packaging
 	$(PIP) $(TORCH)
 	$(PIP) --no-build-isolation $(TORCH) onedl-mmcv==2.3.6
-	$(PIP) --no-build-isolation $(TORCH) -e '.[mmdet,detectron2,demo,tune,eval,docs,zoo,test]'
+	$(PIP) --no-build-isolation $(TORCH) -e '.[mmdet,detectron2,demo,tune,eval,docs,test]'
 	$(PY) tools/install_detectron2.py
 	@touch $@
 

@@ -68,8 +68,6 @@ DOCS = [
     "mkdocstrings[python]>=1.0",
     "latex2mathml>=3.77",  # formulas that a browser shows without a script
 ]
-# A few configs of MMDetection's zoo have backbones of this package.
-ZOO = ["onedl-mmpretrain==1.3.6"]
 RUN_TESTS = ["pytest>=8.2", "pytest-xdist", "pytest-timeout"]
 # What the guide on experiment trackers names, in its smallest form, and what runs the notebook.
 TRACKERS = ["tensorboard", "wandb", "mlflow-skinny"]
@@ -136,7 +134,6 @@ setup(
         "tune": TUNE,
         "eval": EVAL,
         "docs": DOCS,
-        "zoo": ZOO,
         "test": TEST,
         "test-classic": [*SOLVERS_CLASSIC, *RUN_TESTS],
     },

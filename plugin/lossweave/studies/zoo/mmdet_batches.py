@@ -41,12 +41,13 @@ def batch_for(cfg: Mapping[str, Any], size: int) -> dict[str, Any]:
     masks, regions = "'with_mask': True" in loaded, "'with_seg': True" in loaded
     if "LoadPanopticAnnotations" in loaded:
         masks = regions = True
+    prepared = str((model.get("data_preprocessor") or {}).get("type"))
     kind = str(getattr(model["type"], "__name__", model["type"])).split(".")[-1]
     generator = torch.Generator().manual_seed(0)
     classes = class_count(model)
     if kind == "BaseReID":
-        return _identities(generator, size)
-    if "detector" in model and "MultiBranch" in str(model["data_preprocessor"].get("type")):
+        return _identities(generator)
+    if "detector" in model and "MultiBranch" in prepared:
         branches = ("sup", "unsup_teacher", "unsup_student")
         images = [_images(generator, classes, size, masks, regions) for _ in branches]
         return {
@@ -54,7 +55,7 @@ def batch_for(cfg: Mapping[str, Any], size: int) -> dict[str, Any]:
             for key in ("inputs", "data_samples")
         }
     batch = _images(generator, classes, size, masks, regions)
-    if "Track" in str(model["data_preprocessor"].get("type")):
+    if "Track" in prepared:
         return _video(batch)
     return batch
 
@@ -123,11 +124,12 @@ def _video(batch: dict[str, Any]) -> dict[str, Any]:
     return {"inputs": [torch.stack(batch["inputs"])], "data_samples": [track]}
 
 
-def _identities(generator: torch.Generator, size: int) -> dict[str, Any]:
-    """Four pictures, two of each person."""
-    images = torch.randint(0, 255, (4, 3, size, size), generator=generator, dtype=torch.uint8)
+def _identities(generator: torch.Generator) -> dict[str, Any]:
+    """Four pictures, two of each person, of the one size that the models' pooling knows."""
+    shape = (256, 128)
+    images = torch.randint(0, 255, (4, 3, *shape), generator=generator, dtype=torch.uint8)
     samples = []
     for at in range(4):
-        sample = ReIDDataSample(metainfo=dict(img_shape=(size, size), ori_shape=(size, size)))
+        sample = ReIDDataSample(metainfo=dict(img_shape=shape, ori_shape=shape))
         samples.append(sample.set_gt_label(at // 2))
     return {"inputs": list(images), "data_samples": samples}
