@@ -239,7 +239,6 @@ def test_terms_by_head_at_the_representation_are_warned_of(build) -> None:
 @pytest.mark.parametrize(
     ("boundary", "message"),
     [
-        (["nek"], "no module matches 'nek'; did you mean 'neck'"),
         (["neck.fpn_convs.3"], "lies above .*, which the term .* reaches around it as well"),
         (["backbone", "neck"], "is computed from what"),
     ],
@@ -248,6 +247,11 @@ def test_boundaries_that_cannot_be(boundary, message, build) -> None:
     model = build("retinanet", dict(type="PCGrad", boundary=boundary))
     with pytest.raises(LossweaveError, match=message):
         backward(model, image_batch(0))
+
+
+def test_a_boundary_of_no_module_ends_the_build(build) -> None:
+    with pytest.raises(LossweaveError, match="no module matches 'nek'; did you mean 'neck'"):
+        build("retinanet", dict(type="PCGrad", boundary=["nek"]))
 
 
 def test_gradients_cannot_be_combined_inside_a_nested_term(build) -> None:

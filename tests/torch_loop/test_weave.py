@@ -1,9 +1,11 @@
 """Any training loop: three lines change, and the rest stays as it is."""
 
 import copy
+import gc
 import io
 import pickle
 import re
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -314,6 +316,66 @@ def test_a_forward_that_fails_is_not_watched_for_ever() -> None:
     expected = Loop({"type": "UPGrad", "boundary": "features"}).update(0)
     found = loop.update(0)
     assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+def _hooks(*on: Any) -> list[int]:
+    """How many hooks there are on modules and optimizers."""
+    names = ("_forward_pre_hooks", "_forward_hooks", "_optimizer_step_pre_hooks")
+    return [len(getattr(one, name, ())) for one in on for name in names]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"combiner": {"type": "MGDA", "boundary": ["neck"]}}, "no module matches 'neck'"),
+        ({"combiner": {"type": "MGDA", "boundary": "features"}, "optimizer": "late"}, "late"),
+    ],
+)
+def test_one_that_fails_leaves_no_hook(
+    arguments: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = TwoHeads()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    before = _hooks(model, model.backbone, optimizer)
+    if arguments.get("optimizer") == "late":  # the last thing that can fail does
+        monkeypatch.setattr(Weave, "_begin", lambda self: (_ for _ in ()).throw(ValueError("late")))
+    with pytest.raises((LossweaveError, ValueError), match=message):
+        Weave(model, **{**arguments, "optimizer": optimizer})
+    assert _hooks(model, model.backbone, optimizer) == before
+
+
+@pytest.mark.parametrize("boundary", ["features", ["backbone"]])
+def test_one_that_is_gone_leaves_no_hook(boundary: Any) -> None:
+    model = TwoHeads()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    before = _hooks(model, model.backbone, optimizer)
+    weave = Weave(model, {"type": "MGDA", "boundary": boundary}, TERMS, optimizer)
+    weave(model(batch_of(0))).backward()
+    assert _hooks(model, model.backbone, optimizer) != before
+    copied = copy.deepcopy(model)
+    del weave
+    gc.collect()
+    assert _hooks(model, model.backbone, optimizer) == before
+    assert all(not loss.isnan() for loss in copied(batch_of(0)).values())
+
+
+def test_a_model_that_holds_its_own_is_freed_with_it() -> None:
+    model = TwoHeads()
+    model.weave = Weave(model, {"type": "MGDA", "boundary": "features"}, TERMS)
+    model.weave(model(batch_of(0))).backward()
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_pair_that_is_copied_goes_on_together() -> None:
+    model = TwoHeads()
+    pair = model, Weave(model, {"type": "MGDA", "boundary": "features"}, TERMS)
+    model, weave = copy.deepcopy(pair)
+    weave(model(batch_of(0))).backward()
+    expected = Loop({"type": "MGDA", "boundary": "features"}).update(0)
+    assert all(torch.equal(gradients(model)[key], expected[key]) for key in expected)
 
 
 @pytest.mark.parametrize(

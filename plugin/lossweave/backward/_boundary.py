@@ -109,6 +109,15 @@ class Boundary:
         """Whether forward must run inside :meth:`caught`."""
         return self.where != "parameters"
 
+    def refuse_unknown(self, model: nn.Module) -> None:
+        """Refuse names that no module has, before a forward does.
+
+        Raises:
+            LossweaveError: a pattern matches no module.
+        """
+        if self.where not in _WORDS:
+            self._watched(model)
+
     # ----------------------------------------------------------------- during the forward
 
     @contextmanager
@@ -280,7 +289,7 @@ class Boundary:
             for pattern in self.where:
                 if not any(fnmatchcase(name, pattern) for name in names):
                     others = {name for forward in forwards for name in forward.others}
-                    raise LossweaveError(self._nothing_of(pattern, others))
+                    raise LossweaveError(_nothing_of(pattern, self._chosen, others))
         elif not names and not self._said:
             self._said = True
             _LOGGER.warning(
@@ -289,16 +298,6 @@ class Boundary:
                 self.where,
             )
         self._caught_before = True
-
-    def _nothing_of(self, pattern: str, others: Collection[str]) -> str:
-        own = sorted(name for name in self._chosen if fnmatchcase(name, pattern))
-        below = sorted({o for o in others if any(o.startswith(f"{n}.") for n in own)})
-        more = " ..." if len(below) > 5 else ""
-        hint = f"; below it these do: {', '.join(below[:5])}{more}" if below else ""
-        return (
-            f"boundary: {pattern!r} returned no tensor that carries a gradient (in the training "
-            f"forward it was not called, or what it returned needs none){hint}"
-        )
 
     def _find(
         self,
@@ -371,6 +370,17 @@ class Boundary:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.where, self.found, self.trained = state["where"], state["found"], state["trained"]
         self._begin()
+
+
+def _nothing_of(pattern: str, chosen: Collection[str], others: Collection[str]) -> str:
+    own = sorted(name for name in chosen if fnmatchcase(name, pattern))
+    below = sorted({o for o in others if any(o.startswith(f"{n}.") for n in own)})
+    more = " ..." if len(below) > 5 else ""
+    hint = f"; below it these do: {', '.join(below[:5])}{more}" if below else ""
+    return (
+        f"boundary: {pattern!r} returned no tensor that carries a gradient (in the training "
+        f"forward it was not called, or what it returned needs none){hint}"
+    )
 
 
 def _aliased(value: Any, note: Callable[[Point], None]) -> Any:

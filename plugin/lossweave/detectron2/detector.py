@@ -282,6 +282,8 @@ def combine_losses(
     boundary = combination.boundary
     if boundary is not None and boundary.needs_features and not hasattr(model, "backbone"):
         raise LossweaveError(f"{type(model).__name__} has no backbone; use boundary='parameters'")
+    if boundary is not None:
+        boundary.refuse_unknown(model)
     for one in penalties:
         one.check(model)
     model.__class__ = made

@@ -59,7 +59,8 @@ class HostHook:
         self.progress: Progress | None = None
         #: Updates skipped so far, and the last ones of them in a row.
         self.skipped = self.in_a_row = 0
-        self._handles: list[Any] = []
+        #: Of the hooks on the optimizers.
+        self.handles: list[Any] = []
         self._optimizers = 0
         self._reached = self._told = False
         self._norm: Callable[[list[Tensor]], Tensor] = optimizer_step.norm
@@ -93,12 +94,13 @@ class HostHook:
         }
         watched = [one for optimizer in optimizers for one in torch_optimizers(optimizer)]
         self._optimizers = len(watched)
-        self._handles = [one.register_step_pre_hook(self._before_step) for one in watched]
         self._reached = self._told = False
         if optimizers and not watched:
             self._do_without(optimizers)
         if is_sharded(model):
             self._refuse_parts()
+        # Last, so that what is refused leaves nothing on the optimizers.
+        self.handles = [one.register_step_pre_hook(self._before_step) for one in watched]
 
     def _refuse_parts(self) -> None:
         """Refuse what looks at whole parameters, where FSDP leaves a part of each here."""
@@ -238,9 +240,9 @@ class HostHook:
 
     def end(self) -> None:
         """Stop watching the optimizers."""
-        for handle in self._handles:
+        for handle in self.handles:
             handle.remove()
-        self._handles = []
+        self.handles = []
 
     # ----------------------------------------------------------------------- optimizer
 

@@ -179,6 +179,8 @@ def CombinedLossDetector(
             f"terms: the losses of {type(detector.bbox_head).__name__} are lists with an entry an "
             "image, not a level, so there are no levels to name"
         )
+    if combination.boundary is not None:
+        combination.boundary.refuse_unknown(detector)
     combination.log = partial(print_log, logger="current")
     detector.loss_combination = combination
     detector.loss_penalties = penalties

@@ -1,11 +1,13 @@
 """Combine the losses of any training loop."""
 
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from lossweave.combination import LossCombination, build_combination
 from lossweave.errors import LossweaveError, NonFiniteLossError
@@ -116,13 +118,25 @@ class Weave(nn.Module):
         # In tuples, so that the model and the optimizer are no part of this module's state.
         self._model = (bare,)
         self._optimizers = tuple(optimizers)
-        boundary = self.combination.boundary
-        if boundary is not None and boundary.needs_forward:
-            Watch(bare, boundary)
         self._hook = HostHook()
-        self._hook.begin(self, self._optimizers)
-        self._hook.model = bare
-        self._begin()
+        self._attach(bare)
+
+    def _attach(self, model: nn.Module) -> None:
+        """Watch the model and the optimizers until this is no more, or fails to begin."""
+        handles: list[RemovableHandle] = []
+        try:
+            boundary = self.combination.boundary
+            if boundary is not None and boundary.needs_forward:
+                handles += Watch(model, boundary).handles
+            self._hook.begin(self, self._optimizers)
+            self._hook.model = model
+            handles += self._hook.handles
+            self._begin()
+        except BaseException:
+            _remove(handles)
+            raise
+        # Handles refer to no model and no hook, so that this keeps nothing alive.
+        weakref.finalize(self, _remove, handles).atexit = False
 
     # ------------------------------------------------------------------------ the step
 
@@ -205,6 +219,11 @@ class Weave(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
         self.updates = int(self.updates_done)
         self._begin()
+
+
+def _remove(handles: Sequence[RemovableHandle]) -> None:
+    for handle in handles:
+        handle.remove()
 
 
 def _measured(measure: Callable[[], Mapping[str, Any]] | None, name: str) -> Mapping[str, Any]:
