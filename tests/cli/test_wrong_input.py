@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from helpers.fuzz.run import ready
 from helpers.fuzz.targets import TARGETS
+from torch.utils.data import DataLoader, Dataset
 
 from lossweave.cli import main
 from lossweave.cli.options import parse_test, parse_train
@@ -214,6 +215,40 @@ def test_exit_statuses(error: BaseException, status: int, capsys, monkeypatch) -
     with pytest.raises(SystemExit):
         main.run(tool)
     assert ("Traceback" in capsys.readouterr().err) == (status != 130)
+
+
+class Pictures(Dataset[bytes]):
+    """The pictures of a folder, the second of which has gone since they were listed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.files = [folder / name for name in ("a.png", "it's b.png")]
+        self.files[0].write_bytes(b"a")
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> bytes:
+        return self.files[index].read_bytes()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_picture_that_has_gone_is_one_line(workers: int, capsys, monkeypatch, tmp_path) -> None:
+    monkeypatch.delenv("LOSSWEAVE_TRACEBACK", raising=False)
+    loader = DataLoader(Pictures(tmp_path), num_workers=workers)
+    with pytest.raises(SystemExit) as caught:
+        main.run(lambda: list(loader))
+    assert caught.value.code == 2
+    gone = str(tmp_path / "it's b.png")
+    assert capsys.readouterr().err == f"error: there is no file {gone!r} (any more)\n"
+
+
+def test_a_file_that_nothing_names_is_one_line(capsys) -> None:
+    def tool() -> None:
+        raise FileNotFoundError("no data\nat all")
+
+    with pytest.raises(SystemExit):
+        main.run(tool)
+    assert capsys.readouterr().err == "error: FileNotFoundError: no data at all\n"
 
 
 ENDLESS = """\

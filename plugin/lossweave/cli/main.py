@@ -2,11 +2,12 @@
 
 import importlib
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from lossweave.cli.options import parse_test, parse_train
 from lossweave.errors import (
@@ -15,6 +16,7 @@ from lossweave.errors import (
     EXIT_WRONG_INPUT,
     LossweaveError,
     NonFiniteLossError,
+    one_line,
 )
 from lossweave.host.paths import framework_of
 
@@ -27,7 +29,8 @@ _DEBUG = "LOSSWEAVE_TRACEBACK"
 def run(main: Callable[[], Any]) -> None:
     """Run a tool: what ends it is one line on standard error and an exit status.
 
-    Wrong input ends with status 2, a training that diverged with 3, an interrupted one with 130.
+    Wrong input ends with status 2, and so does a file that is gone, a picture in the midst of a
+    training say; a training that diverged ends with 3, an interrupted one with 130.
     With LOSSWEAVE_TRACEBACK=1 in the environment the line comes with its traceback.
 
     Args:
@@ -36,13 +39,28 @@ def run(main: Callable[[], Any]) -> None:
     try:
         main()
     except LossweaveError as error:
-        if os.environ.get(_DEBUG):
-            traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(EXIT_DIVERGED if isinstance(error, NonFiniteLossError) else EXIT_WRONG_INPUT)
+        _end(str(error), EXIT_DIVERGED if isinstance(error, NonFiniteLossError) else None)
+    except FileNotFoundError as error:
+        _end(_gone(error))
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
+
+
+def _end(message: str, status: int | None = None) -> NoReturn:
+    if os.environ.get(_DEBUG):
+        traceback.print_exc()
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(status or EXIT_WRONG_INPUT)
+
+
+def _gone(error: FileNotFoundError) -> str:
+    """The file in one line; from a data loader's process the error is the text of a traceback."""
+    name = error.filename
+    if name is None:
+        said = re.findall(r"No such file or directory: (?:b?)(['\"])(.+?)\1\s", f"{error}\n")
+        name = said[-1][1] if said else None
+    return one_line(error) if name is None else f"there is no file {os.fsdecode(name)!r} (any more)"
 
 
 def _adapter(config: str) -> Any:

@@ -26,8 +26,10 @@ from lossweave.studies.short_runs.study import run_short_runs
         (ShortRuns(iterations=4), "should be at least 5"),
         (ShortRuns(combiners=()), "at least one combiner"),
         (ShortRuns(batch_size=0), "batch_size=0"),
+        (ShortRuns(("Sum", "MGDA"), ("ssd",), boundary="nek"),
+         "^boundary: no module matches 'nek'; did you mean 'neck'"),
     ],
-)
+)  # fmt: skip
 def test_wrong_input(short, message, tmp_path) -> None:
     with pytest.raises(LossweaveError, match=message):
         run_short_runs(short)

@@ -6,18 +6,20 @@ import json
 import shutil
 import time
 import traceback
+from collections.abc import Mapping
 from contextlib import redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from tqdm import tqdm
 
 from lossweave.combiners import GradientCombiner, combiner_class
-from lossweave.errors import LossweaveError
+from lossweave.errors import LossweaveError, wrong_input
 from lossweave.mmdet.configs import load_config, with_combiner
 from lossweave.studies.ledger.book import LEDGER_FILE, Book, LedgerOptions
 from lossweave.studies.ledger.facts import facts_of
@@ -103,6 +105,8 @@ def _plan(short: ShortRuns) -> dict[tuple[str, str], Config]:
         for detector in short.detectors
         for combiner in combiners
     }
+    if short.boundary is not None:
+        _check_boundary(short, plans)
     if not short.fresh:
         for key, cfg in plans.items():
             kept = _kept(short, *key)
@@ -114,9 +118,23 @@ def _plan(short: ShortRuns) -> dict[tuple[str, str], Config]:
     return plans
 
 
+def _check_boundary(short: ShortRuns, plans: Mapping[tuple[str, str], Config]) -> None:
+    """Build a model of each detector, which tells whether it has such modules."""
+    for detector in short.detectors:
+        bounded = (cfg for (of, name), cfg in plans.items() if of == detector and _bounded(name))
+        if (cfg := next(bounded, None)) is not None:
+            init_default_scope(cfg.get("default_scope", "mmdet"))
+            with wrong_input(f"--boundary {short.boundary}, {detector}"):
+                MODELS.build(cfg.model)
+
+
+def _bounded(combiner: str) -> bool:
+    return issubclass(combiner_class(combiner), GradientCombiner)
+
+
 def _config(short: ShortRuns, detector: str, combiner: str) -> Config:
     options = {}
-    if short.boundary is not None and issubclass(combiner_class(combiner), GradientCombiner):
+    if short.boundary is not None and _bounded(combiner):
         options["boundary"] = short.boundary
     cfg = with_combiner(load_config(CONFIGS[detector]), combiner, options)
     stretch = short.iterations / int(cfg.train_cfg.max_iters)
@@ -147,7 +165,7 @@ def _config(short: ShortRuns, detector: str, combiner: str) -> Config:
 
 def _method(short: ShortRuns, combiner: str) -> str:
     """The combiner, with the boundary that it was given."""
-    bounded = short.boundary is not None and issubclass(combiner_class(combiner), GradientCombiner)
+    bounded = short.boundary is not None and _bounded(combiner)
     return f"{combiner} boundary={short.boundary}" if bounded else combiner
 
 
