@@ -76,7 +76,7 @@ def half_verdict(turns: Turns, found: Answers) -> str:
     power = found.power.get("one batch")
     if power is not None and power.count:
         steps = found.first_order["one batch"]
-        large, small = (pick(steps, key=float) for pick in (max, min))
+        large, small = max(steps, key=float), min(steps, key=float)
         falls = power.sign > 0
         verb = "goes to 0 with the rate" if falls else "is not shown to go to 0 with the rate"
         parts.append(
