@@ -43,7 +43,8 @@ examples:
   python tools/turns.py --jobs 2 --seeds 0 1 2 3 4 --also AutoLoss "Alternating inactive=zero"
       more seeds and methods, added to what is there
   python tools/turns.py --config lossweave::mmdet/demo/retinanet_screen.py --lengths 1 10 55 \\
-      --seeds 0 1 2 3 4 --cfg-options optim_wrapper.optimizer.lr=1e-3 default_hooks.logger.interval=5
+      --seeds 0 1 2 3 4 --cfg-options optim_wrapper.optimizer.lr=1e-3 \\
+      default_hooks.logger.interval=5
       the smaller config, logged often enough to see into turns of 10: 35 trainings of 40 s
   python tools/turns.py --work-dir work_dirs/turns_short --cfg-options train_cfg.max_iters=200 \\
       train_cfg.val_interval=200 param_scheduler.1.end=200
