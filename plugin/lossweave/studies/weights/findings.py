@@ -213,7 +213,7 @@ def _where(
         for label, own in finds.items()
     }
     every = [gap for found in gaps.values() for gap in found]
-    found = [pooled_sd([gap[:, axis] for gap in every]) for axis in (0, 1)]
+    found = [pooled_sd([gap[:, axis].tolist() for gap in every]) for axis in (0, 1)]
     told = all(isfinite(sd) for sd, _ in found)
     limits = [
         sd * stats.t.ppf(1 - 0.025 / len(every), df) if told else nan for sd, df in found
