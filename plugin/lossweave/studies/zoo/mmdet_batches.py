@@ -93,9 +93,10 @@ def _sample(generator: torch.Generator, classes: int, size: int, at: int) -> Det
     shape = (size, size)
     sample = DetDataSample(
         metainfo=dict(
-            img_id=at, img_shape=shape, ori_shape=shape, batch_input_shape=shape, pad_shape=shape,
-            scale_factor=(1.0, 1.0), flip=False, flip_direction=None, border=[0, size, 0, size],
-            homography_matrix=torch.eye(3).numpy(), frame_id=at, video_id=0, is_key_frame=at == 0,
+            img_id=at, img_path="", img_shape=shape, ori_shape=shape, batch_input_shape=shape,
+            pad_shape=shape, scale_factor=(1.0, 1.0), flip=False, flip_direction=None,
+            border=[0, size, 0, size], homography_matrix=torch.eye(3).numpy(), frame_id=at,
+            video_id=0, is_key_frame=at == 0,
         )
     )  # fmt: skip
     sample.gt_instances = instances
