@@ -8,6 +8,7 @@ import pytest
 from helpers.synthetic_runs import alternating_record, joint_record
 
 from lossweave.errors import LossweaveError
+from lossweave.staged.record import UnifiedRecord
 from lossweave.studies.alternating_vs_joint import study as study_module
 from lossweave.studies.alternating_vs_joint.configs import read_staged
 from lossweave.studies.alternating_vs_joint.findings import ALTERNATING, JOINT, Run, Study
@@ -67,6 +68,14 @@ def test_what_is_not_finished_is_not_taken_for_more() -> None:
     assert one_seed.slope.count == 1 and "one seed of the longest" in lengths_verdict(one_seed)
     assert "that it changes is not shown" in lengths_verdict(one_seed)
     assert "nothing can be said" in lengths_verdict(find_lengths([]))
+
+
+def test_a_detector_that_finds_nothing_has_an_ap_of_0() -> None:
+    runs = _length(1, [-0.1])
+    runs[0].record.unified = UnifiedRecord("unified.pth", {})
+    (one,) = find_lengths([runs]).each
+    assert one.ends == {0: (0.0, 0.5)}
+    assert "-0.500 (one seed)" in lengths_verdict(find_lengths([runs]))
 
 
 def test_the_time_ratio_is_of_median_iterations() -> None:

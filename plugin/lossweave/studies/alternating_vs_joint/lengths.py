@@ -164,10 +164,15 @@ def _length(runs: Sequence[Run]) -> Length | None:
     return Length(
         steps=sum(stage.optimizer_steps for stage in record.stages),
         passes=record.image_passes,
-        ends={s: (four[s].final["AP"], joint[s].final["AP"]) for s in seeds},
+        ends={s: (_ap(four[s]), _ap(joint[s])) for s in seeds},
         ratio={s: four[s].median_seconds() / joint[s].median_seconds() for s in seeds},
         found=find(runs),
     )
+
+
+def _ap(run: Run) -> float:
+    """AP of what a training ended in; a detector that finds nothing has none, i.e. 0."""
+    return run.final.get("AP", 0.0)
 
 
 def _slopes(each: Sequence[Length]) -> list[float]:
