@@ -67,6 +67,8 @@ def test_the_report_is_made_from_the_ledger_alone_and_twice_the_same(tmp_path) -
     assert "| 0.0001 | 0.606 | 60.6 | 99.0 % |" in text and "| corner |" in text
     (row,) = questions(regularisation_results(), "here")
     assert row.effect.startswith("l1: corner minus best")
+    assert row.answer.startswith("l1's corner is at 0.0001, the best being none; ")
+    assert row.answer.count(". ") == 0  # one sentence
 
 
 def test_penalties_stand_without_decay_and_the_decay_without_penalty() -> None:

@@ -84,12 +84,15 @@ def test_rates_chosen_anew_are_compared_with_those_at_one() -> None:
     assert half == pytest.approx(stats.t.ppf(0.975, tuned[100.0].df) * 0.01 * (2 / 3) ** 0.5)
     (row,) = questions(_at_one_too(), "here")
     assert f"AdamW, clipped: b = 100 {gap.mean:+.3f} ± {half:.3f}" in row.effect
-    assert "With rates chosen anew, AP minus that at b = 1: AdamW, clipped, b = 100" in row.answer
+    said = verdict(find_scale(_at_one_too()))
+    assert "With rates chosen anew, AP minus that at b = 1: AdamW, clipped, b = 100" in said
+    assert row.answer.startswith("AP is not clearly below that at b = 1 for AdamW, clipped from")
+    assert row.answer.count(". ") == 0  # one sentence
 
 
 def test_a_curve_with_one_good_ratio_has_no_range() -> None:
     steep = [r for r in scale_results() if r.details["places"]["b"] in (1, 100)]
-    assert "AdamW, clipped nowhere else, b x loc" in verdict(find_scale(steep))
+    assert "AdamW, clipped at no other b, b x loc" in verdict(find_scale(steep))
 
 
 def test_a_gain_within_its_interval_is_not_shown() -> None:

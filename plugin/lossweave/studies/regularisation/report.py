@@ -12,6 +12,7 @@ from lossweave.studies.ledger.result import Result
 from lossweave.studies.regularisation.findings import (
     SPARSE,
     Curve,
+    Point,
     RegularisationFindings,
     find_regularisation,
 )
@@ -21,7 +22,7 @@ from lossweave.studies.report.paired import spread
 from lossweave.studies.report.questions import Question, question_of
 from lossweave.studies.report.tables import budget_text, counted, markdown_table, number
 
-__all__ = ["questions", "report", "verdict"]
+__all__ = ["answer", "questions", "report", "verdict"]
 
 _ASKED = "Is the corner of the L-curve the best lambda?"
 _TITLES = {"l1": "The l1 penalty", "l2": "The l2 penalty", "decay": "AdamW's decay"}
@@ -42,13 +43,35 @@ def report(results: Sequence[Result], work_dir: str) -> None:
 def questions(results: Sequence[Result], name: str) -> list[Question]:
     """The rows of questions.md."""
     found = find_regularisation(results)
-    effects = [
-        f"{kind}: corner minus best {curve.lost.text()} AP"
-        for kind, curve in found.curves.items()
-        if curve.lost.count and kind != "decay"
-    ]
-    effect = "; ".join(effects) or "-"
-    return [question_of(_ASKED, name, STUDY, verdict(found), effect, results)]
+    effect = "; ".join(_effect(curve) for curve in found.curves.values())
+    return [question_of(_ASKED, name, STUDY, answer(found), effect or "-", results)]
+
+
+def answer(found: RegularisationFindings) -> str:
+    """The verdict in one sentence: whether corners are the best, and what raises AP."""
+    said = [_corner(curve) for kind, curve in found.curves.items() if kind != "decay"]
+    raising = [kind for kind, curve in found.curves.items() if _raising(curve)]
+    others = [kind for kind in found.curves if kind not in raising]
+    said += [f"some strength of {', '.join(raising)} raises AP"] if raising else []
+    said += [f"no strength of {', '.join(others)} is shown to raise AP"] if others else []
+    return f"{'; '.join(said)}."
+
+
+def _corner(curve: Curve) -> str:
+    best = f"{curve.best:g}" if curve.best else "none"
+    if curve.corner is None:
+        return f"{curve.kind}'s curve has no corner (its best lambda by AP on validation: {best})"
+    is_best = "the best lambda, too" if curve.corner == curve.best else f"the best being {best}"
+    return f"{curve.kind}'s corner is at {curve.corner:g}, {is_best}"
+
+
+def _effect(curve: Curve) -> str:
+    if curve.lost.count and curve.kind != "decay":
+        return f"{curve.kind}: corner minus best {curve.lost.text()} AP"
+    if not curve.best:
+        return f"{curve.kind}: none is the best"
+    best = next(point for point in curve.points if point.strength == curve.best)
+    return f"{curve.kind}: best ({curve.best:g}) minus none {best.gain.text()} AP"
 
 
 def verdict(found: RegularisationFindings) -> str:
@@ -95,8 +118,12 @@ def _said(curve: Curve) -> str:
     return f"{where}, the best one by AP on validation is {best}, {shown} ({curve.lost.text()})."
 
 
+def _raising(curve: Curve) -> list[Point]:
+    return [p for p in curve.points if p.strength and p.gain.sign > 0]
+
+
 def _gain(curve: Curve) -> str:
-    shown = [p for p in curve.points if p.strength and p.gain.sign > 0]
+    shown = _raising(curve)
     lower = [p for p in curve.points if p.strength and p.gain.sign < 0]
     costs = ""
     if lower:

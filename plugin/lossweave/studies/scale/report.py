@@ -22,7 +22,7 @@ from lossweave.studies.scale.findings import (
 from lossweave.studies.scale.plots import plot_scales
 from lossweave.studies.scale.study import STUDY
 
-__all__ = ["questions", "report", "verdict"]
+__all__ = ["answer", "questions", "report", "verdict"]
 
 _ASKED = "When does the scale of a loss matter?"
 
@@ -45,7 +45,17 @@ def questions(results: Sequence[Result], name: str) -> list[Question]:
         f"{curve.name}: {_beside_one(curve)}" for curve in found.curves if _beside_one(curve)
     )
     effect = f"AP minus that at b = 1, rates chosen anew: {effect}" if effect else "-"
-    return [question_of(_ASKED, name, STUDY, verdict(found), effect, results)]
+    return [question_of(_ASKED, name, STUDY, answer(found), effect, results)]
+
+
+def answer(found: ScaleFindings) -> str:
+    """The verdict in one sentence: from where to where b does not matter."""
+    if not found.curves:
+        return verdict(found)
+    said = [_level(curve) for curve in found.curves if curve not in found.dead]
+    said = [f"AP is not clearly below that at b = 1 for {', for '.join(said)}"] if said else []
+    said += [f"{curve.name} does not learn at its rate, whatever b" for curve in found.dead]
+    return f"{'; '.join(said)}."
 
 
 def verdict(found: ScaleFindings) -> str:
@@ -88,14 +98,19 @@ def _beside_one(curve: Curve) -> str:
     )
 
 
+def _level(curve: Curve) -> str:
+    low, high = curve.level()
+    if low == high:
+        return f"{curve.name} at no other b"
+    return f"{curve.name} from b = {low:g} to {high:g}"
+
+
 def _said(curve: Curve) -> str:
     low, high = curve.level()
     ends = (curve.scales[0].ratio, curve.scales[-1].ratio)
     last = [f"{value:g}" for value, end in zip((low, high), ends, strict=True) if value == end]
-    text = f"{curve.name} from b = {low:g} to {high:g}"
-    if low == high:
-        text = f"{curve.name} nowhere else"
-    elif last:
+    text = _level(curve)
+    if last and low != high:
         text += f" ({' and '.join(last)} being the last tried)"
     main = curve.main_from()
     if main is not None:
