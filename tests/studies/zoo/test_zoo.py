@@ -22,7 +22,7 @@ from lossweave.studies.zoo.mmdet_batches import batch_for, class_count
 from lossweave.studies.zoo.mmdet_models import MMDetectionModel, content
 from lossweave.studies.zoo.report import zoo_report
 from lossweave.studies.zoo.study import Zoo, run_zoo
-from lossweave.studies.zoo.trial import COMBINERS, Trial, try_model
+from lossweave.studies.zoo.trial import COMBINERS, Trial, _load, _weights, try_model
 from lossweave.utils.provenance import provenance
 
 #: Small models of different kinds, and what their terms are.
@@ -113,6 +113,23 @@ def test_weights_under_other_names_are_said() -> None:
 
 
 # ------------------------------------------------------------------------------ catalog
+
+
+class _Taught(nn.Linear):
+    """A model with a teacher that is none of its submodules, as LAD and LD have it."""
+
+    def __init__(self) -> None:
+        super().__init__(2, 2)
+        object.__setattr__(self, "teacher", nn.Linear(2, 2))
+
+
+def test_a_teacher_that_a_model_keeps_aside_is_the_same_for_all() -> None:
+    one, other = _Taught(), _Taught()
+    assert "model: teacher.weight" in _weights(one)
+    assert _load(other, _weights(one)) == []
+    assert torch.equal(one.teacher.weight, other.teacher.weight)
+    assert torch.equal(one.weight, other.weight)
+    assert _load(nn.Linear(2, 2), _weights(one)) == ["model: teacher.weight", "model: teacher.bias"]
 
 
 def test_models_that_are_the_same_are_one_entry(tmp_path: Path) -> None:

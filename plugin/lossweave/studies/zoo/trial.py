@@ -122,10 +122,10 @@ class _Step:
 
 def _stock_step(config: ZooModel) -> tuple[_Step, dict[str, Tensor], int]:
     model = config.stock()
-    state = {name: value.clone() for name, value in model.state_dict().items()}
+    state = _weights(model)
     for size in SIZES:
         try:
-            model.load_state_dict(state)
+            _load(model, state)
             step = _step(config, model, size)
         except Exception:
             if size == SIZES[-1]:
@@ -141,9 +141,7 @@ def _combined(
 ) -> str:
     with _Unfilled():
         model: Any = config.combined(combiner)
-    loaded = model.load_state_dict(state, strict=False)
-    unlike = [n for n in loaded.missing_keys if not n.startswith(_OWN)] + loaded.unexpected_keys
-    if unlike:
+    if unlike := _load(model, state):
         return f"its weights have other names than those of stock, e.g. {unlike[0]}"
     step = _step(config, model, trial.size)
     trial.terms = list(model.loss_combination.names)
@@ -166,11 +164,44 @@ def _unlike(
     if not difference:
         return ""
     again = config.stock()
-    again.load_state_dict(state)
+    _load(again, state)
     repeated = _step(config, again, trial.size)
     trial.varies = bool(_difference(stock, repeated))
     near = trial.varies and _apart(stock, step) <= 10 * _apart(stock, repeated)
     return "" if near else difference
+
+
+def _weights(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of a model's weights and buffers, and of those of a teacher that it keeps aside."""
+    return {
+        f"{aside}{name}": value.clone()
+        for aside, part in _parts(model)
+        for name, value in part.state_dict().items()
+    }
+
+
+def _load(model: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
+    """Load :func:`_weights` of stock; what else the model has, or has not, by name."""
+    own = {
+        f"{aside}{name}": value
+        for aside, part in _parts(model)
+        for name, value in part.state_dict().items()
+    }
+    for name in own.keys() & weights.keys():
+        own[name].copy_(weights[name])
+    unlike = [name for name in own if name not in weights and not name.startswith(_OWN)]
+    return unlike + [name for name in weights if name not in own]
+
+
+def _parts(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The model, and modules that it holds without their being its submodules (LAD's teacher)."""
+    aside = [
+        (f"{owner or 'model'}: {name}.", module)
+        for owner, part in model.named_modules()
+        for name, module in vars(part).items()
+        if isinstance(module, nn.Module) and not f"{owner}.".startswith(_OWN)
+    ]
+    return [("", model), *aside]
 
 
 def _apart(one: _Step, other: _Step) -> float:
