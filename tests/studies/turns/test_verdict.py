@@ -1,4 +1,4 @@
-"""What the study of turns says in sentences, and its rows of questions.md."""
+"""What the study of turns says in sentences, and its rows of the table of questions."""
 
 from dataclasses import replace
 

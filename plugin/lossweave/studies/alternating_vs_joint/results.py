@@ -149,7 +149,7 @@ def report(results: Sequence[Result], work_dir: str) -> None:
 
 
 def questions(results: Sequence[Result], name: str) -> list[Question]:
-    """The row of questions.md that the results of a folder make."""
+    """The row of the table of questions that the results of a folder make."""
     groups = _by_length(results)
     if len(groups) > 1:
         over = find_lengths(groups)

@@ -35,7 +35,7 @@ def report(results: Sequence[Result], work_dir: str) -> None:
 
 
 def questions(results: Sequence[Result], name: str) -> list[Question]:
-    """The rows of questions.md."""
+    """The rows of the table of questions."""
     found = find_losses(results)
     effect = _effect(found)
     said = f"{effect.text() if effect else '-'} in the median"

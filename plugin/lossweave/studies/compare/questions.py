@@ -35,24 +35,29 @@ class Answers:
     results: Sequence[Result]
 
 
+#: In a folder's README.md, between which lines the table goes.
+_BEGIN, _END = "<!-- questions, by make results -->", "<!-- end of questions -->"
+
+
 def write_questions(questions: Sequence[Question], folder: str | Path) -> None:
-    """Write ``questions.md``.
+    """Write the table into the folder's README.md where that has a place for it.
+
+    The place is between the lines ``<!-- questions, by make results -->`` and
+    ``<!-- end of questions -->``; without it the table goes into ``questions.md``.
 
     Args:
         questions: of all studies.
         folder: where it goes.
     """
-    (Path(folder) / "questions.md").write_text(
-        f"""# Questions and answers
-
-Made from the ledgers by `make results`. All of it is on small pictures and small networks; how it
-was done, and what could have been seen, is in the [protocol](protocol.md). An effect of a
-comparison is a difference of AP with the 95 % interval of the spread that is pooled over methods,
-one of another study has Student's interval over its seeds.
-
-{questions_table(questions)}
-"""
-    )
+    readme, table = Path(folder) / "README.md", questions_table(questions)
+    text = readme.read_text() if readme.is_file() else ""
+    before, begin, rest = text.partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    if begin and end:
+        readme.write_text(f"{before}{begin}\n\n{table}\n\n{end}{after}")
+    else:
+        page = f"# Questions and answers\n\nMade from the ledgers.\n\n{table}\n"
+        (Path(folder) / "questions.md").write_text(page)
 
 
 def questions_of(answers: Sequence[Answers], ranks: Sequence[Ranks]) -> list[Question]:

@@ -58,7 +58,7 @@ def report(results: Sequence[Result], work_dir: str) -> None:
 
 
 def questions(results: Sequence[Result], name: str) -> list[Question]:
-    """The rows of questions.md."""
+    """The rows of the table of questions."""
     found, tuned = find(at_own_rate(results), all_known=results), find_tuned(results)
     rows = []
     for one in found.names[1:]:

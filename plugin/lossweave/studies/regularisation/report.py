@@ -41,7 +41,7 @@ def report(results: Sequence[Result], work_dir: str) -> None:
 
 
 def questions(results: Sequence[Result], name: str) -> list[Question]:
-    """The rows of questions.md."""
+    """The rows of the table of questions."""
     found = find_regularisation(results)
     effect = "; ".join(_effect(curve) for curve in found.curves.values())
     return [question_of(_ASKED, name, STUDY, answer(found), effect or "-", results)]

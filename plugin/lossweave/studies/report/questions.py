@@ -1,4 +1,4 @@
-"""A row of questions.md: a question, and what a study's ledger answers."""
+"""A row of the table of questions: a question, and what a study's ledger answers."""
 
 from __future__ import annotations
 

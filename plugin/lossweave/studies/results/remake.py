@@ -43,8 +43,8 @@ class Report:
     Args:
         write: from results, into a folder.
         alike: of a result, what has to be the same in all of them.
-        questions: the rows of questions.md that the results of a folder make, by its name; None
-            where the study has none of its own.
+        questions: the rows that a folder's results make in the table of questions, by its
+            name; None where the study has none of its own.
     """
 
     write: Callable[[Sequence[Result], str], None]
@@ -131,7 +131,7 @@ def write_together(ledgers: Sequence[Path], root: str | Path) -> None:
 
     Args:
         ledgers: of all studies.
-        root: where ``questions.md`` and ``tiers.md`` go.
+        root: where the table of questions and ``tiers.md`` go.
     """
     by_setting: dict[Any, tuple[int, Tier, Answers]] = {}
     beside = {found for one in ledgers for found in one.parent.parent.glob(f"*/{_SIMULATED}")}

@@ -39,7 +39,7 @@ def report(results: Sequence[Result], work_dir: str) -> None:
 
 
 def questions(results: Sequence[Result], name: str) -> list[Question]:
-    """The rows of questions.md."""
+    """The rows of the table of questions."""
     found = find_scale(results)
     effect = "; ".join(
         f"{curve.name}: {_beside_one(curve)}" for curve in found.curves if _beside_one(curve)

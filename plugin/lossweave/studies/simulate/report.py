@@ -82,7 +82,7 @@ def report_text(record: Mapping[str, Any]) -> str:
 
 
 def question(record: Mapping[str, Any], name: str) -> Question:
-    """The row of questions.md.
+    """The row of the table of questions.
 
     Args:
         record: the findings, as they are in ``simulate.json``.

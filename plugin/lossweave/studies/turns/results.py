@@ -132,7 +132,7 @@ def report(results: Sequence[Result], work_dir: str) -> None:
 
 
 def questions(results: Sequence[Result], name: str) -> list[Question]:
-    """The rows of questions.md."""
+    """The rows of the table of questions."""
     turns = turns_of(results, "")
     trainings = [result for result in results if _is_training(result)]
     return rows_of(turns, _answers(turns, results), name, STUDY, trainings)

@@ -1,4 +1,4 @@
-"""What the study of turns says, a sentence or two a question, and its rows of questions.md."""
+"""What the study of turns says, a sentence or two a question, and its rows of the table."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TYPE = "optim_wrapper.optimizer.type="
 def rows_of(
     turns: Turns, found: Answers, name: str, study: str, results: Sequence[Result]
 ) -> list[Question]:
-    """The rows of questions.md: one for each of the three, and one for further methods.
+    """The rows of the table of questions: one for each of the three, and one for further methods.
 
     Args:
         turns: what was asked for.
