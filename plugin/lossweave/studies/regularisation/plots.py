@@ -100,8 +100,8 @@ def plot_strengths(found: RegularisationFindings, path: str | Path) -> Path:
             axes.axvline(curve.corner, color=COLORS[1], linestyle="--", label="corner")
         finish(axes, title=_NAMES[curve.kind], xlabel="lambda", xscale="log")
         axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.set_ylim(bottom=0)
         axes.legend(fontsize=9, loc="lower left")
+    panels[0].set_ylim(bottom=0)  # shared; after all is drawn, since it ends the scaling
     panels[0].set_ylabel("test AP")
     figure.savefig(path, dpi=110)
     return Path(path)
