@@ -132,6 +132,13 @@ def test_a_teacher_that_a_model_keeps_aside_is_the_same_for_all() -> None:
     assert _load(nn.Linear(2, 2), _weights(one)) == ["model: teacher.weight", "model: teacher.bias"]
 
 
+def test_an_error_names_no_folder_of_the_machine() -> None:
+    def read() -> Any:
+        raise FileNotFoundError("no '/home/me/site-packages/mmdet/a.py'")
+
+    assert try_model(read, ["toy"]).stock.startswith("FileNotFoundError: no 'mmdet/a.py' (")
+
+
 def test_models_that_are_the_same_are_one_entry(tmp_path: Path) -> None:
     for name, text in {
         "a/one_r50.py": "model = dict(type='A')", "a/two_r50.py": "model = dict(type='A')\nx = 1",

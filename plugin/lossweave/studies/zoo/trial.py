@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -259,5 +260,6 @@ def _above_zero(loss: Any) -> bool:
 def _line(error: BaseException) -> str:
     """An error in one line, with the place in the code that raised it."""
     where = traceback.extract_tb(error.__traceback__)[-1]
-    words = " ".join(f"{type(error).__name__}: {error}".split())[:240]
+    words = " ".join(f"{type(error).__name__}: {error}".split())
+    words = re.sub(r"[^\s'\"]*/site-packages/", "", words)[:240]  # says the same on every machine
     return f"{words} ({os.path.basename(where.filename)}:{where.lineno})"
