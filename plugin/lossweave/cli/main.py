@@ -39,7 +39,8 @@ def run(main: Callable[[], Any]) -> None:
     try:
         main()
     except LossweaveError as error:
-        _end(str(error), EXIT_DIVERGED if isinstance(error, NonFiniteLossError) else None)
+        diverged = isinstance(error, NonFiniteLossError)
+        _end(str(error), EXIT_DIVERGED if diverged else EXIT_WRONG_INPUT)
     except FileNotFoundError as error:
         _end(_gone(error))
     except KeyboardInterrupt:
@@ -47,11 +48,11 @@ def run(main: Callable[[], Any]) -> None:
         sys.exit(EXIT_INTERRUPTED)
 
 
-def _end(message: str, status: int | None = None) -> NoReturn:
+def _end(message: str, status: int = EXIT_WRONG_INPUT) -> NoReturn:
     if os.environ.get(_DEBUG):
         traceback.print_exc()
     print(f"error: {message}", file=sys.stderr)
-    sys.exit(status or EXIT_WRONG_INPUT)
+    sys.exit(status)
 
 
 def _gone(error: FileNotFoundError) -> str:

@@ -4,16 +4,17 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from lossweave.studies.ledger.book import LedgerOptions
 from lossweave.studies.runs.demo_data import DEFAULT_CONFIG
 from lossweave.utils.arguments import OneLineParser, folder, setting, typed
-from lossweave.utils.fields import COUNT, SEED
+from lossweave.utils.fields import COUNT, SEED, above
 
 __all__ = [
     "add_ledger",
     "add_processes",
+    "add_rates",
     "add_trainings",
     "command_line",
     "ledger_of",
@@ -78,6 +79,23 @@ def add_ledger(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--plan", action="store_true", help="list what is lacking, and train nothing"
+    )
+
+
+def add_rates(parser: argparse.ArgumentParser, told: str) -> None:
+    """The learning rates that a study chooses from.
+
+    Args:
+        parser: the study's.
+        told: the option's help.
+    """
+    parser.add_argument(
+        "--rates",
+        nargs="+",
+        type=typed(Annotated[float, above(0)]),
+        default=[],
+        metavar="LR",
+        help=told,
     )
 
 

@@ -1,7 +1,6 @@
 """The command line of ``tools/compare.py``."""
 
 from collections.abc import Sequence
-from typing import Annotated
 
 from lossweave.errors import LossweaveError
 from lossweave.studies.compare.check import check_rows
@@ -10,6 +9,7 @@ from lossweave.studies.compare.study import run_comparison
 from lossweave.studies.ledger.book import Book
 from lossweave.studies.options import (
     add_ledger,
+    add_rates,
     add_trainings,
     command_line,
     ledger_of,
@@ -17,8 +17,6 @@ from lossweave.studies.options import (
     trainings_of,
 )
 from lossweave.studies.runs.method import Method
-from lossweave.utils.arguments import typed
-from lossweave.utils.fields import above
 
 __all__ = ["compare"]
 
@@ -75,13 +73,9 @@ def compare(arguments: Sequence[str] | None = None) -> None:
         "whether they agree: on the same kind of machine exactly, else within the spread over "
         "seeds; one by other code than the row's is added to the ledger",
     )
-    parser.add_argument(
-        "--rates",
-        nargs="+",
-        type=typed(Annotated[float, above(0)]),
-        default=[],
-        metavar="LR",
-        help="learning rates to choose from, for every method; trained in this order "
+    add_rates(
+        parser,
+        "learning rates to choose from, for every method; trained in this order "
         "(the config's for all)",
     )
     parser.add_argument(

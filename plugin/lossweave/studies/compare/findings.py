@@ -91,9 +91,10 @@ def find(
     """
     compared = at_rates(scores, chosen) if chosen else list(scores)
     tuned, rows = summarize(compared)
+    once = counted(compared, tuned)
     return ComparisonFindings(
         scores=tuple(scores),
-        compared=counted(compared, tuned),
+        compared=once,
         tuned=tuned,
         rows=tuple(rows),
         chosen=dict(chosen),
@@ -101,7 +102,7 @@ def find(
         weights_at_edge=weights_at_edge(methods, tuned),
         many=against_one({r["method"]: r["differences"] for r in rows if r["method"] != tuned}),
         tried=_tried(scores, tuned),
-        alike=alike(counted(compared, tuned)),
+        alike=alike(once),
     )
 
 
@@ -231,14 +232,14 @@ def repeated(scores: Sequence[Score]) -> set[tuple[str, frozenset[str]]]:
     trainings: dict[tuple[str, int, float | None], list[Score]] = {}
     for score in scores:
         trainings.setdefault((score.method, score.seed, score.rate), []).append(score)
-    alike: dict[tuple[str, frozenset[str]], bool] = {}
+    agreeing: dict[tuple[str, frozenset[str]], bool] = {}
     for (method, _, _), found in trainings.items():
         for a, b in combinations(found, 2):
             if a.place != b.place:
                 key = (method, frozenset((a.place, b.place)))
                 same = (a.val, a.test, a.test50) == (b.val, b.test, b.test50)
-                alike[key] = alike.get(key, True) and same
-    return {key for key, same in alike.items() if same}
+                agreeing[key] = agreeing.get(key, True) and same
+    return {key for key, same in agreeing.items() if same}
 
 
 def _pairs(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from lossweave.studies.ledger.result import Result
@@ -55,13 +56,8 @@ def counted_as_one(results: Sequence[Result]) -> str:
     one = places_as_one(results)
     if all(place == other for place, other in one.items()):
         return ""
-    seen: set[tuple[str, str]] = set()
-    twice: set[str] = set()
-    for result in results:
-        key = (result.training, one[result.place])
-        if key in seen:
-            twice.add(result.training)
-        seen.add(key)
+    count = Counter((result.training, one[result.place]) for result in results)
+    twice = {training for (training, _), times in count.items() if times > 1}
     return (
         f"{len(twice)} of the trainings were done at two of these places and gave the same numbers "
         "at both, so these count as one and make pairs."

@@ -1,19 +1,17 @@
 """The command line of ``tools/precision_recall.py``."""
 
 from collections.abc import Sequence
-from typing import Annotated
 
 from lossweave.studies.options import (
     add_ledger,
     add_processes,
+    add_rates,
     command_line,
     ledger_of,
     tool_parser,
 )
 from lossweave.studies.precision_recall.findings import Asked
 from lossweave.studies.precision_recall.study import run_detectors
-from lossweave.utils.arguments import typed
-from lossweave.utils.fields import above
 
 __all__ = ["precision_recall"]
 
@@ -66,14 +64,7 @@ def precision_recall(arguments: Sequence[str] | None = None) -> None:
         metavar="CONFIG",
         help="paths or package::paths (the demo's Faster R-CNN and Cascade R-CNN)",
     )
-    parser.add_argument(
-        "--rates",
-        nargs="+",
-        type=typed(Annotated[float, above(0)]),
-        default=[],
-        metavar="LR",
-        help="learning rates to choose from, beside the configs' own (none)",
-    )
+    add_rates(parser, "learning rates to choose from, beside the configs' own (none)")
     parser.add_argument("--method", default=Asked.method, help="the combiner of all (%(default)s)")
     add_processes(parser, Asked.work_dir)
     add_ledger(parser)

@@ -41,9 +41,7 @@ def report(results: Sequence[Result], work_dir: str) -> None:
 def questions(results: Sequence[Result], name: str) -> list[Question]:
     """The rows of the table of questions."""
     found = find_scale(results)
-    effect = "; ".join(
-        f"{curve.name}: {_beside_one(curve)}" for curve in found.curves if _beside_one(curve)
-    )
+    effect = "; ".join(f"{name}: {said}" for name, said in _beside_one(found).items())
     effect = f"AP minus that at b = 1, rates chosen anew: {effect}" if effect else "-"
     return [question_of(_ASKED, name, STUDY, answer(found), effect, results)]
 
@@ -67,7 +65,7 @@ def verdict(found: ScaleFindings) -> str:
     chosen = [(curve, one) for curve in found.curves for one in curve.tuned if one.factor != 1]
     taken = [_taken(curve, one) for curve, one in chosen if one.takes_back]
     others = [_taken(curve, one) for curve, one in chosen if not one.takes_back]
-    levelled = [f"{c.name}, {_beside_one(c)}" for c in found.curves if _beside_one(c)]
+    levelled = [f"{name}, {said}" for name, said in _beside_one(found).items()]
     parts = [f"No AP is clearly below that at b = 1: {'; '.join(said)}."] if said else []
     parts += [
         f"{curve.name} at the rate {curve.rate:g} does not learn at b = 1 (AP {curve.at_one:.3f}), "
@@ -89,13 +87,17 @@ def _taken(curve: Curve, tuned: Tuned) -> str:
     )
 
 
-def _beside_one(curve: Curve) -> str:
-    """Of a curve, the ratios at which the rate was chosen anew beside 1; '' without."""
-    return ", ".join(
-        f"b = {one.ratio:g} {one.text(one.beside_one)}"
-        for one in curve.tuned
-        if one.beside_one.count
-    )
+def _beside_one(found: ScaleFindings) -> dict[str, str]:
+    """By curve, the ratios at which the rate was chosen anew, beside 1; without those of none."""
+    said = {
+        curve.name: ", ".join(
+            f"b = {one.ratio:g} {one.text(one.beside_one)}"
+            for one in curve.tuned
+            if one.beside_one.count
+        )
+        for curve in found.curves
+    }
+    return {name: text for name, text in said.items() if text}
 
 
 def _level(curve: Curve) -> str:

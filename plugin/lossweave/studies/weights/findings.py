@@ -195,7 +195,7 @@ def _as_sum(place: Place, sums: Sequence[Place]) -> Place:
     mine = (place.found, place.exact)
     others = [(s.found, s.exact) for s in sums if (s.found, s.exact) != mine]
     worse = any(found >= mine[0] and exact >= mine[1] for found, exact in others)
-    return Place(**{**place.__dict__, "on_front": isfinite(place.exact) and not worse})
+    return replace(place, on_front=isfinite(place.exact) and not worse)
 
 
 def _where(

@@ -173,36 +173,32 @@ def _unlike(
 
 
 def _weights(model: nn.Module) -> dict[str, Tensor]:
-    """A copy of a model's weights and buffers, and of those of a teacher that it keeps aside."""
-    return {
-        f"{aside}{name}": value.clone()
-        for aside, part in _parts(model)
-        for name, value in part.state_dict().items()
-    }
+    """A copy of what :func:`_tensors` finds."""
+    return {name: value.clone() for name, value in _tensors(model).items()}
 
 
 def _load(model: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
     """Load :func:`_weights` of stock; what else the model has, or has not, by name."""
-    own = {
-        f"{aside}{name}": value
-        for aside, part in _parts(model)
-        for name, value in part.state_dict().items()
-    }
+    own = _tensors(model)
     for name in own.keys() & weights.keys():
         own[name].copy_(weights[name])
     unlike = [name for name in own if name not in weights and not name.startswith(_OWN)]
     return unlike + [name for name in weights if name not in own]
 
 
-def _parts(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """The model, and modules that it holds without their being its submodules (LAD's teacher)."""
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    """A model's weights and buffers, and those of modules that are none of its own (a teacher)."""
     aside = [
         (f"{owner or 'model'}: {name}.", module)
         for owner, part in model.named_modules()
         for name, module in vars(part).items()
         if isinstance(module, nn.Module) and not f"{owner}.".startswith(_OWN)
     ]
-    return [("", model), *aside]
+    return {
+        f"{prefix}{name}": value
+        for prefix, part in [("", model), *aside]
+        for name, value in part.state_dict().items()
+    }
 
 
 def _apart(one: _Step, other: _Step) -> float:
