@@ -9,7 +9,7 @@ from typing import Any
 from lossweave.studies.compare.findings import Comparison, ComparisonFindings
 from lossweave.studies.ledger.facts import places_text
 from lossweave.studies.report.plots import plot_differences, plot_scores
-from lossweave.studies.report.tables import counted, markdown_table, number, text_table
+from lossweave.studies.report.tables import counted, markdown_table, number, probability, text_table
 from lossweave.studies.runs.method import Score
 from lossweave.utils.files import write_json
 from lossweave.utils.provenance import machine_line
@@ -301,7 +301,7 @@ def _places_text(found: ComparisonFindings) -> str:
 
 def _told(row: Mapping[str, Any], found: ComparisonFindings) -> list[str]:
     half, p = found.many.half_widths[row["method"]], found.many.p[row["method"]]
-    return [_interval(row), f"± {half:.3f}" if isfinite(half) else "-", number(p)]
+    return [_interval(row), f"± {half:.3f}" if isfinite(half) else "-", probability(p)]
 
 
 def _interval(row: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from math import isfinite
 
-__all__ = ["budget_text", "counted", "markdown_table", "number", "text_table"]
+__all__ = ["budget_text", "counted", "markdown_table", "number", "probability", "text_table"]
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -48,6 +48,16 @@ def number(value: float, places: int = 3) -> str:
         ('0.500', '-')
     """
     return f"{value:.{places}f}" if isfinite(value) else "-"
+
+
+def probability(p: float) -> str:
+    """A probability with three places, never as 0; '-' where there is none.
+
+    Example:
+        >>> probability(0.0123), probability(0.0004), probability(float("nan"))
+        ('0.012', '< 0.001', '-')
+    """
+    return "< 0.001" if p < 0.001 else number(p)
 
 
 def counted(count: int, what: str) -> str:
