@@ -1,6 +1,7 @@
 """Reports from ledgers alone: the same bytes, nothing mixed."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -138,14 +139,42 @@ def test_no_ledger(tmp_path: Path) -> None:
 
 
 def test_what_the_docs_comparisons_say_together_is_made_byte_for_byte(tmp_path: Path) -> None:
-    docs = Path(__file__).parents[3] / "docs" / "results"
-    before, _, rest = (docs / "README.md").read_text().partition("| question |")
-    (tmp_path / "README.md").write_text(before + rest[rest.index("<!-- end of") :])
-    write_together(sorted(docs.rglob("ledger.jsonl")), tmp_path)
-    made = {path.name for path in tmp_path.glob("*.md")}
-    assert made == {"README.md", "tiers.md"}
+    """In the project's own pages, too: their blocks are emptied first."""
+    project, root = Path(__file__).parents[3], tmp_path / "docs" / "results"
+    root.mkdir(parents=True)
+    written = ("README.md", "docs/guides/which_weights.md", "docs/results/README.md")
+    for name in written:
+        text, blocks = re.subn(
+            r"(, by make results -->\n).*?(<!-- end of)",
+            r"\1\2",
+            (project / name).read_text(),
+            flags=re.DOTALL,
+        )
+        assert blocks
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    write_together(sorted((project / "docs" / "results").rglob("ledger.jsonl")), root)
+    made = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.md")}
+    assert made == {*written, "docs/results/tiers.md"}
     for name in made:
-        assert (tmp_path / name).read_bytes() == (docs / name).read_bytes(), name
+        assert (tmp_path / name).read_bytes() == (project / name).read_bytes(), name
+
+
+def test_other_results_leave_the_pages_around_them_alone(tmp_path: Path) -> None:
+    block = "<!-- tiers, by make results -->\n<!-- end of tiers -->\n"
+    (tmp_path / "README.md").write_text(block)
+    append(tmp_path / "work" / "mine" / "one" / "ledger.jsonl", result(), result(seed=1))
+    remake_all(tmp_path / "work" / "mine")
+    assert (tmp_path / "README.md").read_text() == block
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/results/README.md"])
+def test_no_result_is_typed_by_hand(page: str) -> None:
+    """What is not made from ledgers holds no score, interval or ratio; settings are 1e-3 or 440."""
+    text = (Path(__file__).parents[3] / page).read_text()
+    text = re.sub(r"<!-- [^\n]*, by make results -->.*?<!-- end of", "", text, flags=re.DOTALL)
+    typed = re.findall(r"[^\n]*(?:±|[+\u2212-]0\.\d|\b0\.\d\d\d)[^\n]*", text)
+    assert not typed
 
 
 def test_comparisons_of_two_detectors_are_put_together(tmp_path: Path) -> None:

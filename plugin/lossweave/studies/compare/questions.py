@@ -11,6 +11,7 @@ from lossweave.studies.compare.findings import ComparisonFindings
 from lossweave.studies.compare.report import together_text
 from lossweave.studies.compare.tiers import Ranks, verdict_of
 from lossweave.studies.ledger.result import Result
+from lossweave.studies.report.blocks import write_block
 from lossweave.studies.report.questions import Question, cost_of, questions_table
 from lossweave.studies.weights.findings import WeightFindings, find_weights
 from lossweave.studies.weights.report import front_verdict, trade_verdict
@@ -35,8 +36,8 @@ class Answers:
     results: Sequence[Result]
 
 
-#: In a folder's README.md, between which lines the table goes.
-_BEGIN, _END = "<!-- questions, by make results -->", "<!-- end of questions -->"
+#: The block of a folder's README.md where the table goes.
+_BLOCK = "questions"
 
 
 def write_questions(questions: Sequence[Question], folder: str | Path) -> None:
@@ -49,13 +50,8 @@ def write_questions(questions: Sequence[Question], folder: str | Path) -> None:
         questions: of all studies.
         folder: where it goes.
     """
-    readme, table = Path(folder) / "README.md", questions_table(questions)
-    text = readme.read_text() if readme.is_file() else ""
-    before, begin, rest = text.partition(_BEGIN)
-    _, end, after = rest.partition(_END)
-    if begin and end:
-        readme.write_text(f"{before}{begin}\n\n{table}\n\n{end}{after}")
-    else:
+    table = questions_table(questions)
+    if not write_block(Path(folder) / "README.md", _BLOCK, table):
         page = f"# Questions and answers\n\nMade from the ledgers.\n\n{table}\n"
         (Path(folder) / "questions.md").write_text(page)
 

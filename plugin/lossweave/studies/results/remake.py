@@ -13,6 +13,7 @@ from lossweave.studies.arms.report import alike as alike_arms
 from lossweave.studies.box_losses import report as box_losses
 from lossweave.studies.box_losses.study import STUDY as BOX_LOSSES
 from lossweave.studies.compare import results as compare
+from lossweave.studies.compare.evidence import Compared, write_evidence
 from lossweave.studies.compare.questions import Answers, questions_of, write_questions
 from lossweave.studies.compare.tiers import Tier, ranks_of, write_tiers
 from lossweave.studies.diagnose import results as diagnose
@@ -131,7 +132,8 @@ def write_together(ledgers: Sequence[Path], root: str | Path) -> None:
 
     Args:
         ledgers: of all studies.
-        root: where the table of questions and ``tiers.md`` go.
+        root: where the table of questions and ``tiers.md`` go. Of a project's ``docs/results``
+            the project's own pages have their tables, too.
     """
     by_setting: dict[Any, tuple[int, Tier, Answers]] = {}
     beside = {found for one in ledgers for found in one.parent.parent.glob(f"*/{_SIMULATED}")}
@@ -156,6 +158,17 @@ def write_together(ledgers: Sequence[Path], root: str | Path) -> None:
     if by_setting or others:
         compared = questions_of([a for _, _, a in by_setting.values()], ranks_of(tiers))
         write_questions([*compared, *others], root)
+    evidence = [Compared(tier, answers.found) for _, tier, answers in by_setting.values()]
+    write_evidence(evidence, root, _pages(Path(root)))
+
+
+def _pages(root: Path) -> list[Path]:
+    """The pages that say what the comparisons below a folder found."""
+    pages = [root / "README.md"]
+    if root.resolve().parts[-2:] == ("docs", "results"):
+        docs = root.parent
+        pages += [docs / "guides" / "which_weights.md", docs.parent / "README.md"]
+    return pages
 
 
 def _refuse_several_settings(named: str, results: Sequence[Result], report: Report) -> None:

@@ -1,0 +1,138 @@
+"""All comparisons in two tables: a row a tier, and a row a method over the tiers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from lossweave.studies.compare.findings import ComparisonFindings
+from lossweave.studies.compare.tiers import Tier
+from lossweave.studies.report.blocks import write_block
+
+__all__ = ["METHODS", "TIERS", "Compared", "methods_table", "tiers_table", "write_evidence"]
+
+#: The names of the blocks of a page where the tables go.
+TIERS, METHODS = "tiers", "methods over tiers"
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A tier with what its comparison found.
+
+    Args:
+        tier: its name, detector and seeds.
+        found: the comparison's findings.
+    """
+
+    tier: Tier
+    found: ComparisonFindings
+
+    @property
+    def others(self) -> dict[str, dict[str, Any]]:
+        """By method beside the tuned sum with two seeds or more, its row."""
+        rows = {row["method"]: row for row in self.found.rows}
+        return {m: r for m, r in rows.items() if m != self.found.tuned and self._pairs(m) > 1}
+
+    def beside(self, method: str) -> str:
+        """A method minus the tuned sum, in bold where that holds after the correction."""
+        if method == self.found.tuned:
+            return "the tuned sum"
+        if method not in self.others:
+            return ""
+        mean, many = self.others[method]["difference"], self.found.many
+        half = many.half_widths[method]
+        text = f"{mean:+.3f} ± {half:.3f}" if isfinite(half) else f"{mean:+.3f}"
+        return f"**{text}**" if many.p[method] < 0.05 else text
+
+    def told(self, sign: int) -> int:
+        """How many methods are above (1) or below (-1) the tuned sum after the correction."""
+        differences = {r["method"]: r["differences"] for r in self.found.rows}
+        return sum(m in self.others for m in self.found.many.told(differences, sign))
+
+    def _pairs(self, method: str) -> int:
+        return next(len(r["differences"]) for r in self.found.rows if r["method"] == method)
+
+
+def tiers_table(compared: Sequence[Compared], root: str) -> str:
+    """A row a tier: how much was trained, and how the tuned sum stands.
+
+    Args:
+        compared: the tiers.
+        root: the way from the page to the tiers' folders.
+    """
+    header = ["tier", "methods x seeds", "tuned sum, test AP", "plain sum minus it"]
+    header += ["the best other minus it", "above it, below it", "smallest effect it shows"]
+    lines = [header, [":---", *["---:"] * (len(header) - 1)]]
+    for one in compared:
+        tier, found = one.tier, one.found
+        best = max(one.others, key=lambda m: one.others[m]["difference"], default="")
+        seeds = median(tier.seeds[method] for method in (*one.others, found.tuned))
+        lines.append(
+            [
+                f"[{tier.label}]({root}/{tier.name}/comparison.md)",
+                f"{len(one.others) + 1} x {seeds:g}",
+                f"`{found.tuned}` {tier.scores[found.tuned]:.3f}",
+                one.beside("Sum") or "-",
+                f"`{best}` {one.beside(best)}" if best else "-",
+                f"{one.told(1)}, {one.told(-1)} of {len(one.others)}",
+                f"{found.many.smallest:.3f}" if isfinite(found.many.smallest) else "-",
+            ]
+        )
+    return _markdown(lines)
+
+
+def methods_table(compared: Sequence[Compared], root: str) -> str:
+    """A row a method, a column a tier: the method minus the tier's tuned sum.
+
+    Methods that several tiers have come first, then those with the larger mean difference.
+
+    Args:
+        compared: the tiers.
+        root: the way from the page to the tiers' folders.
+    """
+    header = ["method", *(f"[{c.tier.name}]({root}/{c.tier.name}/comparison.md)" for c in compared)]
+    lines = [header, [":---", *["---:"] * len(compared)]]
+    places: dict[str, list[float]] = {}
+    for one in compared:
+        places.setdefault(one.found.tuned, []).append(0.0)
+        for method, row in one.others.items():
+            places.setdefault(method, []).append(row["difference"])
+
+    def order(method: str) -> tuple[float, float, str]:
+        found = places[method]
+        return -len(found), -sum(found) / len(found), method
+
+    for method in sorted(places, key=order):
+        lines.append([f"`{method}`", *(one.beside(method) for one in compared)])
+    return _markdown(lines)
+
+
+def write_evidence(
+    compared: Sequence[Compared], folder: str | Path, pages: Sequence[str | Path]
+) -> list[str]:
+    """Write both tables into the pages that have a place for them.
+
+    Args:
+        compared: the tiers.
+        folder: in which the tiers' folders are.
+        pages: Markdown files, which need not exist.
+
+    Returns:
+        The blocks that were written.
+    """
+    tables = {TIERS: tiers_table, METHODS: methods_table}
+    return [
+        name
+        for page in pages
+        for name, table in tables.items()
+        if write_block(page, name, table(compared, os.path.relpath(folder, Path(page).parent)))
+    ]
+
+
+def _markdown(lines: Sequence[Sequence[str]]) -> str:
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -1,0 +1,75 @@
+"""All comparisons in two tables: which methods stand where, with which interval."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from helpers.comparison_scores import plain_scores
+
+from lossweave.studies.compare.evidence import (
+    Compared,
+    methods_table,
+    tiers_table,
+    write_evidence,
+)
+from lossweave.studies.compare.findings import find
+from lossweave.studies.compare.tiers import Tier
+from lossweave.studies.runs.method import Method, Score
+
+SUMS = ("Sum", "Sum weights=[1,2]")
+
+
+def _compared(name: str, scores: list[Score]) -> Compared:
+    methods = [Method.parse(text) for text in dict.fromkeys(score.method for score in scores)]
+    found = find(methods, scores, {})
+    return Compared(Tier.of(name, f"{name}.py", found), found)
+
+
+def _cells(table: str, first: str) -> list[str]:
+    (line,) = [line for line in table.splitlines() if line.startswith(f"| {first}")]
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+SMALL = _compared(
+    "small", plain_scores()
+)  # the tuned sum is [1,2], 0.1 below the plain one on test
+LARGE = _compared("large", [s for s in plain_scores() if s.method in SUMS])
+ONE = _compared("one", [s for s in plain_scores() if s.method in SUMS or s.seed == 1])
+
+
+def test_a_row_a_tier() -> None:
+    cells = _cells(tiers_table([SMALL, LARGE], "docs"), "[small (small)](docs/small/comparison.md)")
+    assert cells[1:3] == ["3 x 3", "`Sum weights=[1,2]` 0.503"]
+    assert cells[3] == "**+0.100 ± 0.001**" and cells[4] == f"`Sum` {cells[3]}"
+    assert cells[5] == "2, 0 of 2"
+    assert float(cells[6]) == pytest.approx(SMALL.found.many.smallest, abs=5e-4)
+
+
+def test_a_row_a_method() -> None:
+    table = methods_table([SMALL, LARGE], ".")
+    methods = [line.split("`")[1] for line in table.splitlines()[2:]]
+    assert methods == ["Sum", "Sum weights=[1,2]", "DWA"]  # two tiers have the first two
+    assert _cells(table, "`DWA`")[1:] == ["**+0.030 ± 0.001**", ""]
+    assert _cells(table, "`Sum weights=[1,2]`")[1:] == ["the tuned sum", "the tuned sum"]
+
+
+def test_a_method_with_one_seed_is_not_shown() -> None:
+    assert set(ONE.others) == {"Sum"}
+    assert "DWA" not in methods_table([ONE], ".")
+    assert _cells(tiers_table([ONE], "."), "[one")[5] == "1, 0 of 1"
+
+
+def test_a_tier_of_one_sum_has_nothing_beside_it() -> None:
+    alone = _compared("alone", [s for s in plain_scores() if s.method == "Sum"])
+    assert _cells(tiers_table([alone], "."), "[alone")[3:] == [
+        "the tuned sum", "-", "0, 0 of 0", "-",
+    ]  # fmt: skip
+
+
+def test_links_lead_from_the_page_to_the_folder(tmp_path: Path) -> None:
+    page = tmp_path / "guides" / "page.md"
+    page.parent.mkdir()
+    page.write_text("<!-- tiers, by make results -->\n<!-- end of tiers -->\n")
+    assert write_evidence([SMALL], tmp_path / "results", [page, tmp_path / "no.md"]) == ["tiers"]
+    assert "(../results/small/comparison.md)" in page.read_text()
