@@ -34,6 +34,9 @@ def test_one_detector(tmp_path) -> None:
     rows = {CONTROL, *BOUNDARIES, FLAT, TORCHJD, TORCHJD_MTL}
     assert set(result["steps"]) == set(result["memory"]) == set(result["peaks"]) == rows
     assert result["terms"] == 2 and 1 < result["limit"] < 2
+    assert len(result["heads_by_term"]) == 2 and min(result["heads_by_term"]) > 0
+    assert max(result["heads_by_term"]) < result["backward"]
+    assert 0.5 < result["heads_limit"] < result["limit"]  # of the SSD's terms, about 1
     assert all(min(step["a"]) > 0 for step in result["steps"].values())
     assert all(result["memory_limit"][n] > result["memory"][CONTROL] for n in rows)
     # One copy of the shared gradients is less than the detector's parameters.
@@ -42,3 +45,5 @@ def test_one_detector(tmp_path) -> None:
     assert len(memory) == 3 and all(check["held"] for check in memory)
     text = (tmp_path / "boundaries.md").read_text()
     assert "K-pass limit" in text and "## What should hold" in text
+    assert "heads' limit | K-pass limit |" in text
+    assert "| ssd | features: time to 1.05 heads' limit |" in text

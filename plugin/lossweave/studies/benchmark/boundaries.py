@@ -1,11 +1,11 @@
 """What combining gradients costs at each boundary: time and peak memory.
 
-Beside it, in the same run, stand the stock step, the K-pass limit, and the same method by
-TorchJD's own functions and by one backward per loss with flattened gradients.
+Beside it, in the same run, stand the stock step, the K-pass limit, the heads' limit, and the same
+method by TorchJD's own functions and by one backward per loss with flattened gradients.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
@@ -14,7 +14,6 @@ import torch
 from mmengine.registry import MODELS, init_default_scope
 from tqdm import tqdm
 
-from lossweave.backward import reachability_of
 from lossweave.combiners import GradientCombiner, combiner_class
 from lossweave.errors import LossweaveError
 from lossweave.mmdet.configs import load_config, with_combiner
@@ -42,9 +41,9 @@ from lossweave.studies.benchmark.other_steps import (
     TorchJDBackwardStep,
     TorchJDMtlStep,
     aggregator_for,
-    summed_terms,
 )
-from lossweave.studies.benchmark.timing import interleaved, keep_freed_memory, seconds_of
+from lossweave.studies.benchmark.passes import reached, time_passes
+from lossweave.studies.benchmark.timing import interleaved, keep_freed_memory
 from lossweave.utils.provenance import machine, versions
 
 __all__ = ["measure_boundaries", "run_boundaries"]
@@ -130,7 +129,7 @@ def measure_boundaries(
     shared.update(dict.fromkeys(notes, shared["parameters"]))
     with tqdm(total=len(steps) * rounds, desc=detector, leave=False) as bar:
         paired = interleaved(reference, dict(steps), rounds, tick=bar.update)
-    forward, backward = _passes(stock, batch, rounds, wait)
+    seconds = time_passes(stock, twins["features"], batch, rounds, wait)
     stock.zero_grad()
     peaks = {}
     for name, step in steps.items():
@@ -138,8 +137,8 @@ def measure_boundaries(
         np.random.seed(0)
         peaks[name] = peak_bytes(step.run, device)
     return BoundaryCosts(
-        detector, method, forward, backward, len(exact.names), paired, notes, peaks,
-        _resident(stock, optimizer), shared,
+        detector, method, seconds.forward, seconds.backward, len(exact.names), paired, notes, peaks,
+        _resident(stock, optimizer), shared, seconds.heads, seconds.heads_by_term,
     )  # fmt: skip
 
 
@@ -179,33 +178,12 @@ def _that_works(
 
 def _shared_bytes(model: Any, batch: Any) -> int:
     """Bytes of one copy of what two or more terms' gradients are combined at."""
-    combination = model.loss_combination
-    losses = model._run_forward(model.data_preprocessor(batch, True), mode="loss")
-    terms = summed_terms(losses, combination.terms)
-    reachability = reachability_of(terms, combination.boundary.take(terms))
-    tensors = [*(point.tensor for point in reachability.boundary), *reachability.leaves]
-    reached = [i for found in reachability.terms for i in found]
-    return bytes_of(t for i, t in enumerate(tensors) if reached.count(i) > 1)
+    found = reached(model, batch)
+    ends = [i for some in found.ends for i in some]
+    return bytes_of(t for i, t in enumerate(found.tensors) if ends.count(i) > 1)
 
 
 def _resident(model: Any, optimizer: Any) -> int:
     states = optimizer.optimizer.state.values()
     kept = [v for state in states for v in state.values() if isinstance(v, torch.Tensor)]
     return bytes_of([*model.parameters(), *model.buffers(), *kept])
-
-
-def _passes(model: Any, batch: Any, rounds: int, wait: Callable[[], None]) -> tuple[float, float]:
-    """Median seconds of forward and of backward of a stock step."""
-    total: list[torch.Tensor] = []
-
-    def ahead() -> None:
-        torch.manual_seed(0)
-        data = model.data_preprocessor(batch, True)
-        total[:] = [model.parse_losses(model._run_forward(data, mode="loss"))[0]]
-
-    times = []
-    for _ in range(rounds):
-        model.zero_grad()
-        times.append((seconds_of(ahead, wait), seconds_of(lambda: total[0].backward(), wait)))
-    forward, backward = np.median(np.array(times), axis=0)
-    return float(forward), float(backward)

@@ -62,9 +62,13 @@ A step is forward, `parse_losses`, backward and optimizer on one batch of
 {batch_size} pictures with the terms cls and loc. All rows share the stock detector's weights and
 take turns with it in one process (A B B A, {rounds} rounds). *Step ratio* is the median of the
 paired ratios; the control pairs the stock detector with itself. The *K-pass limit* is
-(F + K B) / (F + B) with the forward F and backward B of this run's stock step. The C library keeps
-freed memory throughout, so that no row pays for pages that another one gave back. With one torch
-thread on a CPU, times are the process's own.
+(F + K B) / (F + B) with the forward F and backward B of this run's stock step. The *heads' limit*
+is (F + B - H + H_1 + ... + H_K) / (F + B), with the backward H from all terms at once down to the
+features (what the neck returns) and H_k from term k alone: the least that differentiating the
+terms one by one down to there takes. Where they share layers above the features, as Faster R-CNN's
+share the RPN's convolution and the RoI head's fully connected layers, it is well above 1. The C
+library keeps freed memory throughout, so that no row pays for pages that another one gave back.
+With one torch thread on a CPU, times are the process's own.
 
 {markdown_table(*_rows(results))}
 
@@ -98,6 +102,7 @@ def _as_json(result: BoundaryCosts) -> dict[str, Any]:
     return {
         **asdict(result),
         "limit": result.limit,
+        "heads_limit": result.heads_limit,
         "memory": {name: result.memory(name) for name in names},
         "memory_limit": {name: result.memory_limit(name) for name in names},
         "checks": [{**asdict(check), "held": check.held} for check in result.checks()],
@@ -119,7 +124,8 @@ def _said(results: Sequence[BoundaryCosts]) -> str:
 
 
 def _rows(results: Sequence[BoundaryCosts]) -> tuple[list[str], list[list[str]]]:
-    header = ["detector", "combined", "step ratio", "quartiles", "min .. max", "K-pass limit"]
+    header = ["detector", "combined", "step ratio", "quartiles", "min .. max"]
+    header += ["heads' limit", "K-pass limit"]
     rows = []
     for result in results:
         for name, step in result.steps.items():
@@ -131,6 +137,7 @@ def _rows(results: Sequence[BoundaryCosts]) -> tuple[list[str], list[list[str]]]
                     f"{step.ratio:.3f}",
                     f"{first:.3f} to {third:.3f}",
                     f"{least:.3f} .. {most:.3f}",
+                    f"{result.heads_limit:.3f}",
                     f"{result.limit:.3f}",
                 ]
             )

@@ -37,7 +37,7 @@ examples:
   python tools/benchmark.py --detectors retinanet --combiners FAMO DWA --rounds 5
       a quick look
   python tools/benchmark.py --boundaries PCGrad
-      what combining gradients costs at each boundary, beside the K-pass limit
+      what combining gradients costs at each boundary, beside the least that it can cost
   python tools/benchmark.py --many-terms
       the same over 2, 4, 8 and 16 terms, and over 1, 2 and 4 processes; about 10 minutes
   python tools/benchmark.py --many-terms 2 8 --rounds 3
