@@ -13,7 +13,7 @@ from detectron2.solver import build_optimizer
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from helpers.detectron2_toy import image_batch
-from helpers.mmdet_support import ALL_COMBINERS, assert_same, combiner_config
+from helpers.mmdet_support import ALL_COMBINERS, HELD, assert_same, combiner_config
 from torch import nn
 
 from lossweave.detectron2 import CombinerHook, build_numbered_train_loader, combine_losses
@@ -81,6 +81,14 @@ def test_losses_that_are_numbers_or_of_one_element_need_no_storage(name: str) ->
     found = sum(model(torch.ones(3, 2)).values())
     found.sum().backward()
     assert model.backbone.weight.grad is not None and model.backbone.weight.grad.any()
+
+
+def test_what_is_refused_before_training_leaves_nothing_on_the_optimizer(make_cfg) -> None:
+    hook = CombinerHook()
+    trainer = _trainer(make_cfg("retinanet", combiner_config("AutoLoss", **HELD)), hook)
+    with pytest.raises(LossweaveError, match="AutoLoss asks for held-out losses"):
+        hook.before_train()  # as a loop that calls no after_train when this fails
+    assert not trainer.optimizer._optimizer_step_pre_hooks
 
 
 # ------------------------------------------------------------------------- a seam bypassed

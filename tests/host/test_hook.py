@@ -78,6 +78,20 @@ def test_the_combination_is_found_wherever_it_is() -> None:
     assert set(host.logged()) == {"term_cls", "term_loc", "weight_cls", "weight_loc"}
 
 
+def test_what_is_refused_after_it_has_begun_leaves_nothing_on_the_optimizer() -> None:
+    host, model = HostHook(), Model("UncertaintyWeighting")
+    optimizer = _sgd(model)
+    with pytest.raises(KeyboardInterrupt), host.begun(model, [optimizer]):
+        assert optimizer._optimizer_step_pre_hooks
+        raise KeyboardInterrupt
+    assert not optimizer._optimizer_step_pre_hooks
+    with host.begun(model, [optimizer]):
+        pass
+    assert len(optimizer._optimizer_step_pre_hooks) == 1
+    host.end()
+    assert not optimizer._optimizer_step_pre_hooks
+
+
 @pytest.mark.parametrize(
     "combiner", ["UncertaintyWeighting", "Alternating", "AutoLoss", "GradNorm"]
 )

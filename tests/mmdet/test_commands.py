@@ -6,10 +6,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.mmdet_support import assert_same
 from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
 
 from lossweave.cli import main
 from lossweave.errors import LossweaveError
@@ -123,6 +127,46 @@ def test_patterns_are_checked_before_the_first_update(stock, terms, message) -> 
     with pytest.raises(LossweaveError, match=message):
         main.train([stock, "--combiner", "Max", "--terms", *terms])
     assert not list(Path().rglob("*.pth"))
+
+
+class Failing(Hook):
+    """Ends a training with an error.
+
+    Args:
+        at: the method that does.
+    """
+
+    def __init__(self, at: str) -> None:
+        self.at = at
+        self.seen: list[Any] = []
+
+    def before_train(self, runner: Runner) -> None:
+        self._maybe_fail("before_train", runner)
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        self._maybe_fail("before_train_iter", runner)
+
+    def _maybe_fail(self, at: str, runner: Runner) -> None:
+        if at == self.at:
+            watched = runner.optim_wrapper.optimizer._optimizer_step_pre_hooks
+            self.seen += [watched, len(watched), signal.getsignal(signal.SIGTERM)]
+            raise ArithmeticError("as it was told to")
+
+
+@pytest.mark.parametrize("at", ["before_train", "before_train_iter"])
+def test_a_training_that_fails_leaves_optimizer_and_signals_as_they_were(
+    stock: str, at: str, monkeypatch
+) -> None:
+    failing, before = Failing(at), signal.getsignal(signal.SIGTERM)
+    monkeypatch.setitem(HOOKS.module_dict, "Failing", lambda: failing)
+    cfg = Config.fromfile(stock)
+    cfg.default_hooks.failing = dict(type="Failing", priority="LOW")  # after the combiner's
+    cfg.dump(stock)
+    with pytest.raises(LossweaveError, match="as it was told to"):
+        main.train([stock, "--combiner", "Max"])
+    watched, count, handler = failing.seen
+    assert count == 1 and (handler is before) == (at == "before_train")
+    assert not watched and signal.getsignal(signal.SIGTERM) is before
 
 
 def test_names_that_do_not_exist(stock) -> None:

@@ -123,6 +123,7 @@ def test_missing_data_are_asked_for(make_config) -> None:
     runner = Runner.from_cfg(make_config("retinanet", combiner_config("AutoLoss", **HELD)))
     with pytest.raises(LossweaveError, match=r"AutoLoss asks for held-out losses; give their"):
         runner.train()
+    assert not runner.optim_wrapper.optimizer._optimizer_step_pre_hooks
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,16 @@ class CombinerHook(HookBase):
                 f"CombinerHook: {self.trainer.__class__.__name__} has no attribute 'model'"
             )
         self._model = model.module if isinstance(model, DistributedDataParallel) else model
-        self._host.begin(self._model, [_of(self.trainer, "optimizer")])
+        with self._host.begun(self._model, [_of(self.trainer, "optimizer")]):
+            self._prepare_held_out()
+            self._per_epoch = _per_epoch(_of(self.trainer, "data_loader"))
+            loaded, self._loaded = self._loaded, {}
+            self._host.load_state_dict(loaded)
+            holder = self._normalized()
+            if _NORMALIZER in loaded and holder is not None:
+                setattr(holder, _NORMALIZER, loaded[_NORMALIZER])
+
+    def _prepare_held_out(self) -> None:
         where = (
             "CombinerHook(held_out=...), in a yaml config LOSSWEAVE.HELD_OUT, in a LazyConfig "
             "dataloader.held_out"
@@ -110,12 +119,6 @@ class CombinerHook(HookBase):
                 self._batches = list(islice(self.held_out or (), self.held_out_batches))
             if not self._batches:
                 raise LossweaveError("CombinerHook: the data of held_out has no sample")
-        self._per_epoch = _per_epoch(_of(self.trainer, "data_loader"))
-        loaded, self._loaded = self._loaded, {}
-        self._host.load_state_dict(loaded)
-        holder = self._normalized()
-        if _NORMALIZER in loaded and holder is not None:
-            setattr(holder, _NORMALIZER, loaded[_NORMALIZER])
 
     def before_step(self) -> None:
         """Tell the combiners where the training stands."""

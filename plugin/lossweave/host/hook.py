@@ -6,7 +6,8 @@ measured again, and how its framework logs.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -35,7 +36,8 @@ class HostHook:
 
     ::
 
-        host.begin(model, optimizers)        # before training
+        with host.begun(model, optimizers):  # before training, or begin(model, optimizers)
+            ...                              # what else may be refused then
         host.begin_iteration(progress)       # before every iteration
         host.look(losses)                    # at the losses, when they are on the host
         host.end_iteration(...)              # after it
@@ -101,6 +103,25 @@ class HostHook:
             self._refuse_parts()
         # Last, so that what is refused leaves nothing on the optimizers.
         self.handles = [one.register_step_pre_hook(self._before_step) for one in watched]
+
+    @contextmanager
+    def begun(
+        self,
+        model: nn.Module,
+        optimizers: Sequence[Any],
+        norm: Callable[[list[Tensor]], Tensor] = optimizer_step.norm,
+    ) -> Iterator[None]:
+        """:meth:`begin`, undone where what an adapter does within the context fails.
+
+        MMEngine calls no hook after a training that has failed, and its optimizer may be given to
+        another one.
+        """
+        self.begin(model, optimizers, norm)
+        try:
+            yield
+        except BaseException:
+            self.end()
+            raise
 
     def _refuse_parts(self) -> None:
         """Refuse what looks at whole parameters, where FSDP leaves a part of each here."""

@@ -26,7 +26,8 @@ from lossweave.mmdet.configs import (
     with_exact_resume,
     with_safe_files,
 )
-from lossweave.mmdet.interrupt import has_trained
+from lossweave.mmdet.hook import CombinerHook
+from lossweave.mmdet.interrupt import SaveOnInterruptHook, has_trained
 
 __all__ = ["test", "train"]
 
@@ -69,13 +70,21 @@ def train(options: TrainOptions) -> Runner:
             runner = RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
         try:
             runner.train()
-        except LossweaveError:
-            raise
-        except Exception as error:
-            if has_trained(runner):
+        except BaseException as error:
+            _let_go(runner)
+            ours = isinstance(error, LossweaveError) or not isinstance(error, Exception)
+            if ours or has_trained(runner):
                 raise
             raise LossweaveError(f"{options.config}: {one_line(error)}") from error
     return runner
+
+
+def _let_go(runner: Any) -> None:
+    """MMEngine calls no hook after a training that has failed; those that hold what is not the
+    runner's own, signals and optimizers, give it back here."""
+    for hook in getattr(runner, "hooks", ()):
+        if isinstance(hook, CombinerHook | SaveOnInterruptHook):
+            hook.after_train(runner)
 
 
 def _training_config(options: TrainOptions) -> Config:

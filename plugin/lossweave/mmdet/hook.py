@@ -103,7 +103,13 @@ class CombinerHook(Hook):
         else:
             self._log_interval = self.interval
         optimizers = [getattr(w, "optimizer", w) for w in _optim_wrappers(runner)]
-        self._host.begin(self._model, optimizers, partial(_norm, runner.optim_wrapper))
+        with self._host.begun(self._model, optimizers, partial(_norm, runner.optim_wrapper)):
+            if runner.cfg.get("compile"):
+                self._refuse_compiled()
+            self._prepare_held_out()
+            self._restore(runner)
+
+    def _prepare_held_out(self) -> None:
         where = (
             "dict(type='lossweave.CombinerHook', held_out=dict(batch_size=..., dataset=...)), with "
             "the pipeline of the training data"
@@ -111,9 +117,6 @@ class CombinerHook(Hook):
         asked = self._host.need_held_out(self.held_out is not None, where)
         if asked and self._held_out is None and self.held_out is not None:
             self._held_out = HeldOut(self.held_out, self.held_out_batches)
-        self._restore(runner)
-        if runner.cfg.get("compile"):
-            self._refuse_compiled()
 
     def _refuse_compiled(self) -> None:
         """Refuse what has to see which parameters a loss reaches: a compiled graph is one node."""
