@@ -16,6 +16,7 @@ from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.runner import Runner
 
 from lossweave.errors import LossweaveError, NonFiniteLossError
+from lossweave.mmdet.hook import _take_gradients
 
 
 class OwnStep(RetinaNet):
@@ -375,3 +376,16 @@ def test_learned_state_that_comes_with_the_weights(left, make_config) -> None:
     found = runner.model.loss_combination.combiner.log_var
     assert torch.equal(found, torch.zeros_like(found) if left else learned)
     assert learned.all()
+
+
+def test_gathered_gradients_of_another_model_are_refused() -> None:
+    """A checkpoint within an accumulation window has them; a wrong one leaves none behind."""
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3))
+    ones = {name: torch.ones_like(p) for name, p in model.named_parameters()}
+    for wrong in ({"1.weight": torch.ones(3, 2)}, {"0.bias": torch.ones(4)}):
+        with pytest.raises(LossweaveError, match="an accumulation window of another model") as said:
+            _take_gradients(model, {"0.weight": ones["0.weight"], **wrong})
+        assert repr(*wrong) in str(said.value) and "\n" not in str(said.value)
+        assert model[0].weight.grad is None
+    _take_gradients(model, ones)
+    assert all(torch.equal(p.grad, ones[name]) for name, p in model.named_parameters())

@@ -222,9 +222,7 @@ class CombinerHook(Hook):
     def _restore(self, runner: Runner) -> None:
         loaded, self._loaded = self._loaded, {}
         self._host.load_state_dict(loaded)
-        parameters = dict(self._model.named_parameters())
-        for name, grad in loaded.get("grads", {}).items():
-            parameters[name].grad = grad.to(parameters[name].device)
+        _take_gradients(self._model, loaded.get("grads", {}))
         states = loaded.get("random")
         if states and self._draws is None and get_dist_info()[1] == 1:
             random.setstate(states["python"])
@@ -232,6 +230,20 @@ class CombinerHook(Hook):
             torch.set_rng_state(states["torch"].cpu())
             if states["cuda"] and len(states["cuda"]) == torch.cuda.device_count():
                 torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])
+
+
+def _take_gradients(model: torch.nn.Module, grads: Mapping[str, torch.Tensor]) -> None:
+    """The gradients that an accumulation window had gathered when it was saved."""
+    parameters = dict(model.named_parameters())
+    for name, grad in grads.items():
+        if name not in parameters or parameters[name].shape != grad.shape:
+            raise LossweaveError(
+                f"the checkpoint lies within an accumulation window of another model: it has a "
+                f"gradient of {name!r} ({list(grad.shape)}), which this one has not; resume with "
+                "its config, or start from its weights with load_from"
+            )
+    for name, grad in grads.items():
+        parameters[name].grad = grad.to(parameters[name].device)
 
 
 def _norm(wrapper: Any, grads: list[torch.Tensor]) -> torch.Tensor:
