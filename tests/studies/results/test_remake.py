@@ -122,8 +122,9 @@ def test_the_results_of_the_docs_make_their_reports_byte_for_byte(tmp_path: Path
     ledgers = sorted(docs.rglob("ledger.jsonl"))
     assert len(ledgers) >= 6
     for ledger in ledgers:
-        remake([ledger], tmp_path / ledger.parent.name)
-        made = _files(tmp_path / ledger.parent.name)
+        folder = tmp_path / ledger.parent.relative_to(docs)
+        remake([ledger], folder)
+        made = _files(folder)
         for name, content in made.items():
             kept = (ledger.parent / name).read_bytes()
             assert kept if name.endswith(".png") else kept == content, (ledger.parent.name, name)
