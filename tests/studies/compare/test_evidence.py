@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,10 +49,19 @@ def test_a_row_a_tier() -> None:
 
 def test_a_row_a_method() -> None:
     table = methods_table([SMALL, LARGE], ".")
-    methods = [line.split("`")[1] for line in table.splitlines()[2:]]
+    *rows, _, said = table.splitlines()[2:]
+    methods = [line.split("`")[1] for line in rows]
     assert methods == ["Sum", "Sum weights=[1,2]", "DWA"]  # two tiers have the first two
     assert _cells(table, "`DWA`")[1:] == ["**+0.030 ± 0.001**", ""]
     assert _cells(table, "`Sum weights=[1,2]`")[1:] == ["the tuned sum", "the tuned sum"]
+    assert said.endswith("its tuned sum: `Sum` (2 tiers), `Sum weights=[1,2]` (2 tiers).")
+
+
+def test_what_a_tier_shows_to_be_below_is_not_among_the_others() -> None:
+    low = [replace(s, test=s.test - 0.3) if s.method == "Sum" else s for s in plain_scores()]
+    table = methods_table([SMALL, _compared("low", low)], ".")
+    said = table.splitlines()[-1]
+    assert "`DWA` (2 tiers)" in said and "`Sum` (" not in said
 
 
 def test_a_method_with_one_seed_is_not_shown() -> None:

@@ -49,10 +49,19 @@ class Compared:
         text = f"{mean:+.3f} ± {half:.3f}" if isfinite(half) else f"{mean:+.3f}"
         return f"**{text}**" if many.p[method] < 0.05 else text
 
-    def told(self, sign: int) -> int:
-        """How many methods are above (1) or below (-1) the tuned sum after the correction."""
+    @property
+    def above(self) -> list[str]:
+        """The methods above the tuned sum after the correction."""
+        return self._told(1)
+
+    @property
+    def below(self) -> list[str]:
+        """The methods below the tuned sum after the correction."""
+        return self._told(-1)
+
+    def _told(self, sign: int) -> list[str]:
         differences = {r["method"]: r["differences"] for r in self.found.rows}
-        return sum(m in self.others for m in self.found.many.told(differences, sign))
+        return [m for m in self.found.many.told(differences, sign) if m in self.others]
 
     def _pairs(self, method: str) -> int:
         return next(len(r["differences"]) for r in self.found.rows if r["method"] == method)
@@ -79,7 +88,7 @@ def tiers_table(compared: Sequence[Compared], root: str) -> str:
                 f"`{found.tuned}` {tier.scores[found.tuned]:.3f}",
                 one.beside("Sum") or "-",
                 f"`{best}` {one.beside(best)}" if best else "-",
-                f"{one.told(1)}, {one.told(-1)} of {len(one.others)}",
+                f"{len(one.above)}, {len(one.below)} of {len(one.others)}",
                 f"{found.many.smallest:.3f}" if isfinite(found.many.smallest) else "-",
             ]
         )
@@ -89,7 +98,8 @@ def tiers_table(compared: Sequence[Compared], root: str) -> str:
 def methods_table(compared: Sequence[Compared], root: str) -> str:
     """A row a method, a column a tier: the method minus the tier's tuned sum.
 
-    Methods that several tiers have come first, then those with the larger mean difference.
+    Methods that several tiers have come first, then those with the larger mean difference. Below
+    the table stands which of several tiers' methods no tier shows to be below its tuned sum.
 
     Args:
         compared: the tiers.
@@ -109,7 +119,13 @@ def methods_table(compared: Sequence[Compared], root: str) -> str:
 
     for method in sorted(places, key=order):
         lines.append([f"`{method}`", *(one.beside(method) for one in compared)])
-    return _markdown(lines)
+    never = [
+        f"`{method}` ({len(places[method])} tiers)"
+        for method in sorted(places, key=order)
+        if len(places[method]) > 1 and not any(method in one.below for one in compared)
+    ]
+    said = f"In two tiers or more, and in none shown to be below its tuned sum: {', '.join(never)}."
+    return _markdown(lines) + (f"\n\n{said}" if never else "")
 
 
 def write_evidence(
