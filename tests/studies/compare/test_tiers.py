@@ -47,6 +47,11 @@ def test_ranks_that_are_not_shown_to_hold() -> None:
     assert "Sum (2 and 2); DWA (2 and 2); FAMO" in text
 
 
+def test_a_tier_that_has_all_methods_alike_says_no_probability() -> None:
+    (ranks,) = ranks_of([SMALL, _tier("even", *(0.5,) * 8)])
+    assert "| small, even | 8 | +nan | +nan to +nan | - |" in tiers_text([SMALL], [ranks])
+
+
 def test_few_methods_or_one_detector_say_nothing(tmp_path: Path) -> None:
     few = _tier("few", 0.3, 0.2, 0.1)
     same = Tier("again", SMALL.config, SMALL.scores, SMALL.seeds)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from lossweave.studies.compare.findings import ComparisonFindings
 from lossweave.studies.compare.tiers import Tier
 from lossweave.studies.report.blocks import write_block
+from lossweave.studies.report.tables import markdown_table, number
 
 __all__ = ["METHODS", "TIERS", "Compared", "methods_table", "tiers_table", "write_evidence"]
 
@@ -33,10 +32,21 @@ class Compared:
     found: ComparisonFindings
 
     @property
-    def others(self) -> dict[str, dict[str, Any]]:
-        """By method beside the tuned sum with two seeds or more, its row."""
-        rows = {row["method"]: row for row in self.found.rows}
-        return {m: r for m, r in rows.items() if m != self.found.tuned and self._pairs(m) > 1}
+    def others(self) -> dict[str, float]:
+        """By method beside the tuned sum with two pairs of seeds or more, the mean difference."""
+        pairs = {method: len(found) for method, found in self.found.differences.items()}
+        means = {row["method"]: row["difference"] for row in self.found.rows}
+        return {method: means[method] for method, count in pairs.items() if count > 1}
+
+    @property
+    def above(self) -> list[str]:
+        """The others above the tuned sum after the correction."""
+        return [method for method in self.found.told(1) if method in self.others]
+
+    @property
+    def below(self) -> list[str]:
+        """The others below the tuned sum after the correction."""
+        return [method for method in self.found.told(-1) if method in self.others]
 
     def beside(self, method: str) -> str:
         """A method minus the tuned sum, in bold where that holds after the correction."""
@@ -44,27 +54,8 @@ class Compared:
             return "the tuned sum"
         if method not in self.others:
             return ""
-        mean, many = self.others[method]["difference"], self.found.many
-        half = many.half_widths[method]
-        text = f"{mean:+.3f} ± {half:.3f}" if isfinite(half) else f"{mean:+.3f}"
-        return f"**{text}**" if many.p[method] < 0.05 else text
-
-    @property
-    def above(self) -> list[str]:
-        """The methods above the tuned sum after the correction."""
-        return self._told(1)
-
-    @property
-    def below(self) -> list[str]:
-        """The methods below the tuned sum after the correction."""
-        return self._told(-1)
-
-    def _told(self, sign: int) -> list[str]:
-        differences = {r["method"]: r["differences"] for r in self.found.rows}
-        return [m for m in self.found.many.told(differences, sign) if m in self.others]
-
-    def _pairs(self, method: str) -> int:
-        return next(len(r["differences"]) for r in self.found.rows if r["method"] == method)
+        text = f"{self.others[method]:+.3f} ± {self.found.many.half_widths[method]:.3f}"
+        return f"**{text}**" if method in (*self.above, *self.below) else text
 
 
 def tiers_table(compared: Sequence[Compared], root: str) -> str:
@@ -76,10 +67,10 @@ def tiers_table(compared: Sequence[Compared], root: str) -> str:
     """
     header = ["tier", "methods x seeds", "tuned sum, test AP", "plain sum minus it"]
     header += ["the best other minus it", "above it, below it", "smallest effect it shows"]
-    lines = [header, [":---", *["---:"] * (len(header) - 1)]]
+    lines = []
     for one in compared:
         tier, found = one.tier, one.found
-        best = max(one.others, key=lambda m: one.others[m]["difference"], default="")
+        best = max(one.others, key=lambda m: one.others[m], default="")
         seeds = median(tier.seeds[method] for method in (*one.others, found.tuned))
         lines.append(
             [
@@ -89,10 +80,10 @@ def tiers_table(compared: Sequence[Compared], root: str) -> str:
                 one.beside("Sum") or "-",
                 f"`{best}` {one.beside(best)}" if best else "-",
                 f"{len(one.above)}, {len(one.below)} of {len(one.others)}",
-                f"{found.many.smallest:.3f}" if isfinite(found.many.smallest) else "-",
+                number(found.many.smallest),
             ]
         )
-    return _markdown(lines)
+    return markdown_table(header, lines)
 
 
 def methods_table(compared: Sequence[Compared], root: str) -> str:
@@ -106,26 +97,25 @@ def methods_table(compared: Sequence[Compared], root: str) -> str:
         root: the way from the page to the tiers' folders.
     """
     header = ["method", *(f"[{c.tier.name}]({root}/{c.tier.name}/comparison.md)" for c in compared)]
-    lines = [header, [":---", *["---:"] * len(compared)]]
     places: dict[str, list[float]] = {}
     for one in compared:
         places.setdefault(one.found.tuned, []).append(0.0)
-        for method, row in one.others.items():
-            places.setdefault(method, []).append(row["difference"])
+        for method, mean in one.others.items():
+            places.setdefault(method, []).append(mean)
 
     def order(method: str) -> tuple[float, float, str]:
         found = places[method]
         return -len(found), -sum(found) / len(found), method
 
-    for method in sorted(places, key=order):
-        lines.append([f"`{method}`", *(one.beside(method) for one in compared)])
+    methods = sorted(places, key=order)
+    lines = [[f"`{method}`", *(one.beside(method) for one in compared)] for method in methods]
     never = [
         f"`{method}` ({len(places[method])} tiers)"
-        for method in sorted(places, key=order)
+        for method in methods
         if len(places[method]) > 1 and not any(method in one.below for one in compared)
     ]
     said = f"In two tiers or more, and in none shown to be below its tuned sum: {', '.join(never)}."
-    return _markdown(lines) + (f"\n\n{said}" if never else "")
+    return markdown_table(header, lines) + (f"\n\n{said}" if never else "")
 
 
 def write_evidence(
@@ -149,6 +139,3 @@ def write_evidence(
         if write_block(page, name, table(compared, os.path.relpath(folder, Path(page).parent)))
     ]
 
-
-def _markdown(lines: Sequence[Sequence[str]]) -> str:
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -77,6 +77,15 @@ class ComparisonFindings:
     tried: dict[str, str]
     alike: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def differences(self) -> dict[str, list[float]]:
+        """By method beside the tuned sum, those to it, one a pair of seeds."""
+        return {r["method"]: r["differences"] for r in self.rows if r["method"] != self.tuned}
+
+    def told(self, sign: int) -> list[str]:
+        """The methods above (1) or below (-1) the tuned sum, after the correction."""
+        return self.many.told(self.differences, sign)
+
 
 def find(
     methods: Sequence[Method], scores: Sequence[Score], chosen: Mapping[str, float]

@@ -31,7 +31,7 @@ def write_comparison(
     folder = Path(comparison.work_dir)
     folder.mkdir(parents=True, exist_ok=True)
     plot_scores(found.compared, found.tuned, folder / "scores.png")
-    plot_differences(_differences(found), found.many, found.tuned, folder / "differences.png")
+    plot_differences(found.differences, found.many, found.tuned, folder / "differences.png")
     record = dict(
         **facts,
         tuned=found.tuned,
@@ -128,9 +128,8 @@ def together_text(found: ComparisonFindings) -> str:
     Args:
         found: of the comparison.
     """
-    differences = _differences(found)
-    better, worse = (found.many.told(differences, sign) for sign in (1, -1))
-    pairs = sorted(len(d) for d in differences.values() if d)
+    better, worse = (found.told(sign) for sign in (1, -1))
+    pairs = sorted(len(d) for d in found.differences.values() if d)
     if not pairs or not isfinite(found.many.sd):
         return "Nothing can be said about all methods together: no method has two pairs of seeds."
     seen = (
@@ -149,10 +148,6 @@ def _pooled_text(found: ComparisonFindings) -> str:
 them ({found.many.sd:.4f} a difference, {found.many.df} degrees of freedom), and p the
 probability of so large a difference without any effect, by that spread and corrected for the
 number of methods after Holm (how and why: `docs/results/protocol.md`)"""
-
-
-def _differences(found: ComparisonFindings) -> dict[str, list[float]]:
-    return {r["method"]: r["differences"] for r in found.rows if r["method"] != found.tuned}
 
 
 def _alike_text(found: ComparisonFindings) -> str:

@@ -15,7 +15,7 @@ from lossweave.studies.compare.findings import ComparisonFindings
 from lossweave.studies.compare.report import together_text
 from lossweave.studies.ledger.result import Result
 from lossweave.studies.report.plots import COLORS
-from lossweave.studies.report.tables import markdown_table
+from lossweave.studies.report.tables import markdown_table, probability
 from lossweave.studies.runs.method import RATE
 
 __all__ = ["Ranks", "Tier", "ranks_of", "tiers_text", "verdict_of", "write_tiers"]
@@ -210,7 +210,7 @@ def _ranks_text(found: Sequence[Ranks]) -> str:
             str(len(ranks.methods)),
             f"{ranks.tau:+.2f}",
             f"{ranks.low:+.2f} to {ranks.high:+.2f}",
-            f"{ranks.p:.3f}" if ranks.p >= 0.001 else "< 0.001",
+            probability(ranks.p),
         ]
         for ranks in found
     ]
