@@ -21,24 +21,25 @@ UPDATES = 2
 _PATTERNS = {term: f"?loss_{term}" for term in combiner_cases.TERMS}
 
 
-def _of_values(case: str) -> list[float]:
+def _of_values(case: str, device: str) -> list[float]:
     """A combiner of loss values: the gradients of all updates."""
     combination = build_combination(combiner_cases.config(case), _PATTERNS)
     combination.say = lambda message: None
-    model = Net(combination)
+    model = Net(combination).to(device)
     optimizer = gradient_cases.optimizer_of(model)
     found: list[float] = []
     for iteration in range(UPDATES):
         combination.set_progress(combiner_cases.at(iteration))
         optimizer.zero_grad()
-        combination(model(shard(iteration, 0)), model=model).backward()
+        combination(model(shard(iteration, 0).to(device)), model=model).backward()
         found.extend(_flat([p.grad for p in model.parameters()]))
         optimizer.step()
     return found
 
 
-def _of_gradients(case: str, boundary: str) -> list[float]:
-    record = gradient_cases.run(case, boundary, Scenario(updates=UPDATES), rank=None)
+def _of_gradients(case: str, boundary: str, device: str) -> list[float]:
+    scenario = Scenario(updates=UPDATES)
+    record = gradient_cases.run(case, boundary, scenario, rank=None, device=device)
     return [x for grads in record["grads"] for x in _flat(grads)]
 
 
@@ -46,13 +47,26 @@ def _flat(grads: list[Any]) -> list[float]:
     return [x for grad in grads if grad is not None for x in grad.flatten().tolist()]
 
 
-def gradients() -> dict[str, list[float]]:
-    """By combiner and boundary."""
-    found = {case: _of_values(case) for case in combiner_cases.cases()}
+def labels() -> dict[str, tuple[str, str | None]]:
+    """Combiner and boundary, by how they are called; a combiner of loss values has no boundary."""
+    found: dict[str, tuple[str, str | None]] = {
+        case: (case, None) for case in combiner_cases.cases()
+    }
     for case in gradient_cases.cases():
         for boundary in gradient_cases.BOUNDARIES:
-            found[f"{case} at {boundary}"] = _of_gradients(case, boundary)
+            found[f"{case} at {boundary}"] = (case, boundary)
     return found
+
+
+def gradients_of(label: str, device: str = "cpu") -> list[float]:
+    """The numbers of all updates, computed on a device from the same weights and pictures."""
+    case, boundary = labels()[label]
+    return _of_values(case, device) if boundary is None else _of_gradients(case, boundary, device)
+
+
+def gradients() -> dict[str, list[float]]:
+    """By combiner and boundary."""
+    return {label: gradients_of(label) for label in labels()}
 
 
 def differences(one: dict[str, Any], other: dict[str, Any]) -> dict[str, float]:

@@ -81,17 +81,23 @@ def optimizer_of(model: nn.Module) -> torch.optim.Optimizer:
 
 
 def run(
-    case: str, boundary: str, scenario: Scenario, rank: int | None, scale: float = 1.0
+    case: str,
+    boundary: str,
+    scenario: Scenario,
+    rank: int | None,
+    scale: float = 1.0,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Train the toy through lossweave and record the gradients that the optimizer saw.
 
     Args:
         rank: this process's rank under DDP; None is one process with the first rank's shard.
         scale: factor on the scalar, as a loss scaler has it; taken out of the gradients.
+        device: where it trains.
     """
     combination = build_combination(config(case, BOUNDARIES[boundary]), PATTERNS)
     combination.log = lambda message: None
-    model = Net(combination, scenario.inside)
+    model = Net(combination, scenario.inside).to(device)
     wrapped: nn.Module = model
     if rank is not None:
         wrapped = DistributedDataParallel(model, find_unused_parameters=scenario.unused)
@@ -103,7 +109,8 @@ def run(
         final = rank in (None, RANKS - 1)
         if isinstance(wrapped, DistributedDataParallel):
             wrapped.require_backward_grad_sync = progress.last_of_update  # as in no_sync()
-        out = wrapped(shard(iteration, rank or 0), scenario.absent * final, scenario.zero * final)
+        x = shard(iteration, rank or 0).to(device)
+        out = wrapped(x, scenario.absent * final, scenario.zero * final)
         root = out["loss"] if scenario.inside else combination(out, model=model)
         (scale * root / scenario.accumulation).backward()
         record["weights"].append([entry["weight"] for entry in combination.last().values()])

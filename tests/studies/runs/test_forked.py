@@ -66,6 +66,43 @@ def test_the_child_has_the_words_the_environment_and_the_threads(tmp_path: Path)
     assert "OF_THE_CHILD" not in os.environ
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_the_child_uses_the_gpu(tmp_path: Path) -> None:
+    tool, log = tmp_path / "tool.py", tmp_path / "log.txt"
+    tool.write_text("import torch\nprint(torch.ones(2, device='cuda').sum().item())\n")
+    assert run_forked(tool, [], log, {}, 1) == 0
+    assert log.read_text().splitlines()[-1] == "2.0"
+
+
+_COUNTS = """
+import os
+print(os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"])
+"""
+
+
+def test_gpus_are_counted_without_cudas_runtime(tmp_path: Path) -> None:
+    tool, log = tmp_path / "tool.py", tmp_path / "log.txt"
+    tool.write_text(_COUNTS)
+    assert run_forked(tool, [], log, {}, 1) == 0
+    assert log.read_text().splitlines()[-1] == "1"
+
+
+_BECOMES = """
+import sys
+from lossweave.studies.runs.forked import _become
+_become(sys.argv[1], ["a", "b c"])
+"""
+
+
+def test_where_a_fork_cannot_use_the_gpu_the_child_is_a_new_process(tmp_path: Path) -> None:
+    tool = tmp_path / "tool.py"
+    tool.write_text("import sys\nprint(sys.argv[1:], __name__)\nsys.exit(7)\n")
+    words = [sys.executable, "-c", _BECOMES, str(tool)]
+    ended = subprocess.run(words, capture_output=True, text=True)
+    assert ended.returncode == 7
+    assert ended.stdout.splitlines()[-1] == "['a', 'b c'] __main__"
+
+
 def test_wrong_input_is_one_line_in_the_log(tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
     assert run_forked(TRAIN, ["nowhere.py"], log, ENVIRONMENT, 1) == EXIT_WRONG_INPUT

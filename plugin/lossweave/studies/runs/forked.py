@@ -4,10 +4,15 @@ Torch, MMEngine and MMDetection take seconds of a core to import, which a traini
 minute and its test would each pay for. The child is what ``python tools/NAME.py`` would be: the
 same script, arguments, environment and threads, and so the same numbers bit for bit. It ends
 with the study that started it, however that ends, and keeps what it has.
+
+CUDA does not survive a fork: a process that has as much as counted GPUs by CUDA's runtime, as
+MMEngine does on import, has children that cannot use one. So they are counted by NVML; where that
+is not to be had, the child becomes a new process and pays for the imports.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import runpy
 import signal
@@ -17,11 +22,17 @@ from contextlib import contextmanager
 from multiprocessing import forkserver, get_context, parent_process
 from pathlib import Path
 from threading import Thread
+from typing import NoReturn
 
 __all__ = ["run_forked"]
 
 #: What MMDetection's trainings import, without what a study imports beside it.
 _PRELOADED = ["lossweave.mmdet.commands", "mmdet.datasets", "mmdet.evaluation", "mmdet.engine"]
+
+#: GPUs are counted without CUDA's runtime.
+_COUNTED = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
+#: Linux: which signal a process gets when its parent ends.
+_PR_SET_PDEATHSIG = 1
 
 _context = get_context("forkserver")
 _context.set_forkserver_preload(_PRELOADED)
@@ -42,6 +53,7 @@ def run_forked(
     Returns:
         Its exit status; negative where a signal ended it.
     """
+    environment = {**_COUNTED, **environment}
     with _set(environment):  # the server, which is started once, has it too
         forkserver.ensure_running()
     job = (str(tool), list(words), str(log), {**os.environ, **environment}, threads)
@@ -79,11 +91,26 @@ def _run(tool: str, words: list[str], log: str, environment: dict[str, str], thr
         os.dup2(file, stream)
     os.environ.clear()
     os.environ.update(environment)
+    if torch.cuda._is_in_bad_fork() and _has_a_gpu():
+        _become(tool, words)
     torch.set_num_threads(threads)
     Thread(target=_end_with_parent, daemon=True).start()
     sys.argv = [tool, *words]
     sys.path.insert(0, str(Path(tool).parent))
     runpy.run_path(tool, run_name="__main__")
+
+
+def _has_a_gpu() -> bool:
+    """As MMEngine found on import, before the fork; what has lost CUDA cannot ask."""
+    device = sys.modules.get("mmengine.device")
+    return device is not None and device.get_device() == "cuda"
+
+
+def _become(tool: str, words: Sequence[str]) -> NoReturn:
+    """Start the tool in this process's place."""
+    if sys.platform == "linux":  # the server, its parent, ends with the study
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    os.execv(sys.executable, [sys.executable, tool, *words])
 
 
 def _end_with_parent() -> None:

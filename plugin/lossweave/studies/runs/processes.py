@@ -50,7 +50,8 @@ def run_all(
             failed.set()
             raise
 
-    with ThreadPoolExecutor(jobs) as pool, tqdm(total=len(work), desc=what, unit="run") as bar:
+    bar = tqdm(total=len(work), desc=what, unit="run", smoothing=0)  # the mean so far
+    with ThreadPoolExecutor(jobs) as pool, bar:
         running = [pool.submit(begin, item) for item in work]
         left, shown = set(running), ""
         try:
