@@ -67,6 +67,10 @@ test-classic: env env-classic  ## what touches MMDetection and torch, in .venv-c
 	PYTHONPATH=tests $(CLASSIC_PY) -m helpers.across_versions compare work_dirs/classic/gradients.json
 	OMP_WAIT_POLICY=PASSIVE $(CLASSIC_PY) -m pytest -n 2 --dist loadgroup @tests/classic.txt
 
+.PHONY: test-gpu
+test-gpu: env  ## what needs a GPU, which the other tests do not look at
+	LOSSWEAVE_GPU_TESTS=1 $(PY) -m pytest -m gpu
+
 lint: env  ## ruff and the type checker
 	$(PY) -m ruff check .
 	$(PY) -m mypy

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lossweave.combination import LossCombination, build_combination
 from lossweave.studies.benchmark.syncs import count_syncs
 
+pytestmark = pytest.mark.gpu
 if not torch.cuda.is_available():
     pytest.skip("needs a GPU", allow_module_level=True)
 

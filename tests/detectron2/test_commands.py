@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from detectron2.data import MetadataCatalog
 from helpers.mmdet_support import assert_same
 
@@ -177,7 +176,6 @@ def test_wrong_input_is_one_line(stock: str, arguments: list[str], message: str)
     assert not list(Path().rglob("*.pth"))
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_mixed_precision_without_a_gpu_is_refused(stock: str, lazy: str) -> None:
     for config in (stock, lazy):
         with pytest.raises(LossweaveError, match="AMPTrainer needs a GPU"):

@@ -71,6 +71,7 @@ def test_sum_is_stock(make_cfg, detector, kind, hooked) -> None:
         assert torch.equal(entry["momentum_buffer"], momentum[1][key]["momentum_buffer"])
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="AMPTrainer needs a GPU")
 @pytest.mark.parametrize("detector", ["retinanet", "faster_rcnn"])
 def test_sum_is_stock_under_amp(make_cfg, detector) -> None:

@@ -66,6 +66,7 @@ def test_the_child_has_the_words_the_environment_and_the_threads(tmp_path: Path)
     assert "OF_THE_CHILD" not in os.environ
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_the_child_uses_the_gpu(tmp_path: Path) -> None:
     tool, log = tmp_path / "tool.py", tmp_path / "log.txt"
