@@ -103,6 +103,8 @@ class CheckpointHook(MMEngineCheckpointHook):
             super()._save_checkpoint_with_step(runner, step, meta)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
+        if not hasattr(self, "file_backend"):  # a validation alone, before which nothing trains
+            return
         with self._removing_later():
             super()._save_best_checkpoint(runner, metrics)
 

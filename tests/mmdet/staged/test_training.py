@@ -18,6 +18,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, TRANSFORMS, init_default_scope
 from mmengine.runner import Runner
 
+from lossweave.cli import main
 from lossweave.errors import LossweaveError
 from lossweave.host.paths import resolve_config
 from lossweave.mmdet import VGG, VGGBBoxHead
@@ -414,6 +415,17 @@ def test_the_stock_tool_runs_it(make, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("LOCAL_RANK", "0")
     runpy.run_path(str(tool), run_name="__main__")
     assert TrainingRecord.load(work_dir).finished
+
+
+def test_lossweaves_tool_evaluates_on_val(make, tmp_path: Path) -> None:
+    """The split that is meant where none is named, under the tool's own hook for checkpoints."""
+    budget = dict(iterations=1, batch_size=2)
+    cfg = make("tool", schedule__rpn=budget, schedule__rcnn=budget, schedule__stop_after=2)
+    del cfg.evaluation["split"]
+    cfg.dump(str(tmp_path / "config.py"))
+    main.train([str(tmp_path / "config.py"), "--work-dir", str(tmp_path / "tool")])
+    record = TrainingRecord.load(tmp_path / "tool")
+    assert record.finished and set(record.stages[-1].metrics) == {"AP", "AP50"}
 
 
 # ----------------------------------------------------------------------------- wrong input
