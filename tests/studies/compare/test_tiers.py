@@ -9,9 +9,17 @@ import pytest
 from helpers.comparison_scores import plain_scores
 from helpers.ledger_results import result
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from lossweave.studies.compare.findings import find
-from lossweave.studies.compare.tiers import Tier, ranks_of, tiers_text, write_tiers
+from lossweave.studies.compare.tiers import (
+    Ranks,
+    Tier,
+    ranks_of,
+    tiers_text,
+    verdict_of,
+    write_tiers,
+)
 from lossweave.studies.ledger.result import Machine
 from lossweave.studies.runs.method import Method
 
@@ -47,9 +55,20 @@ def test_ranks_that_are_not_shown_to_hold() -> None:
     assert "Sum (2 and 2); DWA (2 and 2); FAMO" in text
 
 
+def test_of_many_pairs_of_tiers_one_may_seem_to_hold_by_chance() -> None:
+    """Five methods in one order have an interval above 0; six pairs spoil the probability."""
+    found = [Ranks((SMALL, OTHER), METHODS[:5], 0.95, 0.71, 1.0, 0.02, 0.12)]
+    assert "are not shown to predict" in verdict_of(found[0])
+    three = ranks_of([SMALL, LARGE, OTHER])
+    assert [ranks.corrected for ranks in three] == list(
+        multipletests([ranks.p for ranks in three], method="holm")[1]
+    )
+    assert three[0].p < three[0].corrected < 0.05
+
+
 def test_a_tier_that_has_all_methods_alike_says_no_probability() -> None:
     (ranks,) = ranks_of([SMALL, _tier("even", *(0.5,) * 8)])
-    assert "| small, even | 8 | +nan | +nan to +nan | - |" in tiers_text([SMALL], [ranks])
+    assert "| small, even | 8 | +nan | +nan to +nan | - | - |" in tiers_text([SMALL], [ranks])
 
 
 def test_few_methods_or_one_detector_say_nothing(tmp_path: Path) -> None:
@@ -84,8 +103,12 @@ def test_every_tier_has_its_verdict_and_its_cost() -> None:
     assert "Of 2 methods, corrected for their number, better than the tuned sum" in verdict
     assert f"shows an effect of {found.many.smallest:.3f} AP" in verdict
     (line,) = [line for line in text.splitlines() if line.startswith("| screen (retinanet_screen)")]
-    assert line == "| screen (retinanet_screen) | 3 | 3 | 3 | 72 | 60 | 50 |"
-    assert "| large (large) | 8 | 2 | - | - | - | - |" in text
+    assert line == "| screen (retinanet_screen) | 3 | 3 | 3 | a core | 72 | 60 | 50 |"
+    card = replace(rows[0], machine=Machine("A CPU", 1, "A card"))
+    text = tiers_text([replace(tier, accelerators=("A card",)), LARGE], [])
+    assert Tier.of("screen", "retinanet_screen.py", found, [card]).accelerators == ("A card",)
+    assert "| screen (retinanet_screen) | 3 | 3 | 3 | A card | 72 | 60 | - |" in text
+    assert "| large (large) | 8 | 2 | - | - | - | - | - |" in text
 
 
 def test_the_page_is_the_same_bytes_twice(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from math import isnan, nan
 from pathlib import Path
@@ -23,6 +23,8 @@ __all__ = ["Ranks", "Tier", "ranks_of", "tiers_text", "verdict_of", "write_tiers
 #: Methods that two tiers share, at least, for anything to be said of their ranks.
 _ENOUGH = 4
 _DRAWS = 2000
+#: Of a corrected probability, below which something is said to be shown.
+_LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Tier:
         options: further ``--cfg-options`` but the rate, e.g. another optimizer.
         verdict: over all methods, in one sentence with the smallest effect.
         seconds: of each training, without evaluations, times its threads.
+        accelerators: on which they were trained, where not on a core.
     """
 
     name: str
@@ -46,6 +49,7 @@ class Tier:
     options: tuple[str, ...] = ()
     verdict: str = ""
     seconds: tuple[float, ...] = ()
+    accelerators: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -66,7 +70,8 @@ class Tier:
         )
         told = results[0].options if results else ()
         options = tuple(option for option in told if option.partition("=")[0] != RATE)
-        return cls(name, config, scores, seeds, options, together_text(found), seconds)
+        cards = tuple(sorted({r.machine.accelerator for r in results if r.machine.accelerator}))
+        return cls(name, config, scores, seeds, options, together_text(found), seconds, cards)
 
     @property
     def setting(self) -> tuple[str, tuple[str, ...]]:
@@ -101,6 +106,7 @@ class Ranks:
         low: of the 95 % interval, by drawing methods anew.
         high: likewise.
         p: of no relation.
+        corrected: that for the number of pairs of tiers, after Holm.
     """
 
     tiers: tuple[Tier, Tier]
@@ -109,6 +115,7 @@ class Ranks:
     low: float
     high: float
     p: float
+    corrected: float = nan
 
 
 def ranks_of(tiers: Sequence[Tier]) -> list[Ranks]:
@@ -140,7 +147,18 @@ def ranks_of(tiers: Sequence[Tier]) -> list[Ranks]:
         found.append(
             Ranks((one, other), tuple(shared), float(tau), float(low), float(high), float(p))
         )
-    return found
+    return _corrected(found)
+
+
+def _corrected(found: Sequence[Ranks]) -> list[Ranks]:
+    from statsmodels.stats.multitest import multipletests
+
+    told = [ranks.p for ranks in found if not isnan(ranks.p)]
+    after = iter(multipletests(told, method="holm")[1] if told else ())
+    return [
+        ranks if isnan(ranks.p) else replace(ranks, corrected=float(next(after)))
+        for ranks in found
+    ]
 
 
 def write_tiers(tiers: Sequence[Tier], folder: str | Path) -> bool:
@@ -169,7 +187,7 @@ def tiers_text(tiers: Sequence[Tier], found: Sequence[Ranks]) -> str:
         tiers: at least one.
         found: of every two of them that share methods.
     """
-    header = ["tier", "methods", "seeds", "trainings", "seconds a training", "at best"]
+    header = ["tier", "methods", "seeds", "trainings", "on", "seconds a training", "at best"]
     table = markdown_table([*header, "trainings a core hour"], [_costs(tier) for tier in tiers])
     verdicts = "\n".join(f"- **{tier.label}**: {tier.verdict or '-'}" for tier in tiers)
     return f"""# The tiers: verdicts, costs, and whether ranks hold
@@ -181,7 +199,8 @@ def tiers_text(tiers: Sequence[Tier], found: Sequence[Ranks]) -> str:
 Seeds are those of a method in the median, trainings all that the ledger has, those of the search
 for a rate included. Seconds are of one core and in the median, without evaluations and the start
 of a process; trainings that shared their cores with other work took longer than they would alone,
-so the quickest one is beside them. How methods are compared is in [the protocol](protocol.md).
+so the quickest one is beside them. Of a GPU they are those of one of several trainings that shared
+it. How methods are compared is in [the protocol](protocol.md).
 
 ## Do ranks hold from one tier to the other?
 
@@ -192,10 +211,12 @@ def _costs(tier: Tier) -> list[str]:
     seeds = f"{np.median([*tier.seeds.values()]):g}" if tier.seeds else "-"
     line = [tier.label, str(len(tier.scores)), seeds]
     if not tier.seconds:
-        return [*line, *["-"] * 4]
+        return [*line, *["-"] * 5]
     typical = float(np.median(tier.seconds))
-    best = f"{min(tier.seconds):.0f}"
-    return [*line, str(len(tier.seconds)), f"{typical:.0f}", best, f"{3600 / typical:.0f}"]
+    on = ", ".join(tier.accelerators) or "a core"
+    hourly = "-" if tier.accelerators else f"{3600 / typical:.0f}"
+    times = [f"{typical:.0f}", f"{min(tier.seconds):.0f}", hourly]
+    return [*line, str(len(tier.seconds)), on, *times]
 
 
 def _ranks_text(found: Sequence[Ranks]) -> str:
@@ -211,6 +232,7 @@ def _ranks_text(found: Sequence[Ranks]) -> str:
             f"{ranks.tau:+.2f}",
             f"{ranks.low:+.2f} to {ranks.high:+.2f}",
             probability(ranks.p),
+            probability(ranks.corrected),
         ]
         for ranks in found
     ]
@@ -220,13 +242,15 @@ def _ranks_text(found: Sequence[Ranks]) -> str:
         for ranks in found
     )
     verdicts = "\n".join(f"- {verdict_of(ranks)}" for ranks in found)
+    columns = ["tiers", "methods", "Kendall's tau", "95 %"]
     return f"""{verdicts}
 
-{markdown_table(["tiers", "methods", "Kendall's tau", "95 %", "p of no relation"], rows)}
+{markdown_table([*columns, "p of no relation", "p (Holm)"], rows)}
 
 Tau is 1 where both tiers order all methods alike, -1 where the one is the other's reverse. Its
-interval is that of a bootstrap over methods. Methods, from the best of the first tier, with the
-seeds in both:
+interval is that of a bootstrap over methods, p (Holm) is corrected for the number of pairs of
+tiers, and ranks of one tier are said to predict the other's where both show it. Methods, from the
+best of the first tier, with the seeds in both:
 
 {methods}
 
@@ -241,7 +265,8 @@ def verdict_of(ranks: Ranks) -> str:
         ranks: of the two.
     """
     one, other = (tier.name for tier in ranks.tiers)
-    told = "predict" if ranks.low > 0 else "are not shown to predict"
+    shown = ranks.low > 0 and ranks.corrected < _LEVEL
+    told = "predict" if shown else "are not shown to predict"
     return f"The ranks of {one} {told} those of {other} (tau {ranks.tau:+.2f})."
 
 
