@@ -84,7 +84,7 @@ class Toy:
     def stock(self) -> nn.Module:
         return nn.ModuleDict({"layer": nn.Linear(2, 2)})
 
-    def combined(self, combiner: str) -> nn.Module:
+    def combined(self, combiner: str, **options: Any) -> nn.Module:
         before = torch.get_rng_state()
         model: Any = nn.ModuleDict({self.name: nn.Linear(2, 2)})
         assert torch.equal(before, torch.get_rng_state())
@@ -110,6 +110,29 @@ def test_weights_under_other_names_are_said() -> None:
     trial = try_model(lambda: Toy(name="other"), ["toy"])
     said = "its weights have other names than those of stock, e.g. other.weight"
     assert trial.results == dict.fromkeys(COMBINERS, said) and not trial.good
+
+
+class _Checkpointed:
+    """A detector whose backbone is under a reentrant activation checkpoint."""
+
+    def __init__(self, advice: str = "use boundary='features' below the heads") -> None:
+        self.toy, self.advice = Toy(), advice
+        self.stock, self.losses = self.toy.stock, self.toy.losses
+
+    def combined(self, combiner: str, **options: Any) -> nn.Module:
+        if combiner == "PCGrad" and not options:
+            raise LossweaveError(self.advice)
+        assert options in ({}, {"boundary": "features"})
+        return self.toy.combined(combiner)
+
+
+def test_where_the_parameters_are_refused_and_the_features_named_these_are_tried() -> None:
+    trial = try_model(_Checkpointed, ["toy"])
+    assert trial.good and "use boundary='features'" in trial.features
+    text = zoo_report("mmdet", [trial], [], {}, provenance("python tools/zoo.py"))
+    assert "## Where gradients are combined at the features" in text and "| toy | Lossweave" in text
+    other = try_model(lambda: _Checkpointed("no way"), ["toy"])
+    assert not other.good and other.features == ""
 
 
 # ------------------------------------------------------------------------------ catalog

@@ -50,9 +50,9 @@ class Detectron2Model:
         """The config's own model."""
         return _built(copy.deepcopy(self.cfg))
 
-    def combined(self, combiner: str) -> nn.Module:
-        """The same as ``tools/train.py --combiner`` makes it."""
-        return _built(with_combiner(copy.deepcopy(self.cfg), combiner))
+    def combined(self, combiner: str, **options: Any) -> nn.Module:
+        """The same as ``tools/train.py --combiner`` makes it, with ``--combiner-options``."""
+        return _built(with_combiner(copy.deepcopy(self.cfg), combiner, options))
 
     def losses(self, model: Any, size: int) -> tuple[dict[str, Any], Tensor]:
         """The losses of two random images, and what the trainers run backward on."""

@@ -42,9 +42,9 @@ class MMDetectionModel:
         model.init_weights()
         return model
 
-    def combined(self, combiner: str) -> nn.Module:
-        """The same as ``tools/train.py --combiner`` makes it."""
-        return MODELS.build(with_combiner(copy.deepcopy(self.cfg), combiner).model)
+    def combined(self, combiner: str, **options: Any) -> nn.Module:
+        """The same as ``tools/train.py --combiner`` makes it, with ``--combiner-options``."""
+        return MODELS.build(with_combiner(copy.deepcopy(self.cfg), combiner, options).model)
 
     def losses(self, model: Any, size: int) -> tuple[dict[str, Any], Tensor]:
         """The losses of two random images, and what MMEngine runs backward on."""

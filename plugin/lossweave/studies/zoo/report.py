@@ -74,6 +74,14 @@ def zoo_report(
     if bad:
         rows = [[t.configs[0], _problems(t)] for t in bad]
         parts += ["## What is not as it should be", markdown_table(["config", "what"], rows)]
+    at_features = [trial for trial in trained if trial.features]
+    if at_features:
+        rows = [[t.configs[0], _cell(t.features)] for t in at_features]
+        parts += [
+            "## Where gradients are combined at the features",
+            "With `--combiner-options boundary=features`, as the refusal at the parameters says.",
+            markdown_table(["config", "why"], rows),
+        ]
     varying = [trial.configs[0] for trial in trained if trial.varies]
     if varying:
         parts.append(

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from lossweave.errors import LossweaveError
+
 __all__ = ["COMBINERS", "Trial", "ZooModel", "try_model"]
 
 #: What every model takes, beside the stock step.
@@ -22,6 +24,8 @@ COMBINERS = ("Sum", "UncertaintyWeighting", "PCGrad")
 #: last stride of SSD 320. Of the first, all losses must be above 0 as well.
 SIZES = (64, 128, 224, 320)
 
+#: What an error says where gradients can be combined at the features, not at the parameters.
+_AT_FEATURES = "use boundary='features'"
 #: What a combined model has that stock has not.
 _OWN = "loss_combination."
 
@@ -32,8 +36,8 @@ class ZooModel(Protocol):
     def stock(self) -> nn.Module:
         """The config's own model, untrained."""
 
-    def combined(self, combiner: str) -> nn.Module:
-        """The same as the tools make it for ``--combiner``."""
+    def combined(self, combiner: str, **options: Any) -> nn.Module:
+        """The same as the tools make it for ``--combiner`` and ``--combiner-options``."""
 
     def losses(self, model: nn.Module, size: int) -> tuple[Mapping[str, Any], Tensor]:
         """The losses of two random images, and what the framework runs backward on."""
@@ -53,6 +57,7 @@ class Trial:
         varies: whether the stock step itself does not repeat to the last bit, so that the sum can
             only be as near to it as it is to itself.
         seconds: how long it took.
+        features: why gradients are combined at the features; '' where the parameters do.
     """
 
     configs: list[str]
@@ -63,6 +68,7 @@ class Trial:
     size: int = 0
     varies: bool = False
     seconds: float = 0.0
+    features: str = ""
 
     @property
     def good(self) -> bool:
@@ -88,7 +94,7 @@ def try_model(read: Callable[[], ZooModel], configs: list[str]) -> Trial:
     else:
         for combiner in COMBINERS:
             try:
-                trial.results[combiner] = _combined(config, combiner, stock, state, trial)
+                trial.results[combiner] = _taken(config, combiner, stock, state, trial)
             except Exception as error:
                 trial.results[combiner] = _line(error)
     trial.seconds = round(time.time() - started, 1)
@@ -137,11 +143,29 @@ def _stock_step(config: ZooModel) -> tuple[_Step, dict[str, Tensor], int]:
     raise AssertionError
 
 
-def _combined(
+def _taken(
     config: ZooModel, combiner: str, stock: _Step, state: Mapping[str, Tensor], trial: Trial
 ) -> str:
+    """What is wrong with a combiner's step, at the features where it says that these would do."""
+    try:
+        return _combined(config, combiner, {}, stock, state, trial)
+    except LossweaveError as error:
+        if _AT_FEATURES not in str(error):
+            raise
+        trial.features = _line(error)
+    return _combined(config, combiner, dict(boundary="features"), stock, state, trial)
+
+
+def _combined(
+    config: ZooModel,
+    combiner: str,
+    options: Mapping[str, Any],
+    stock: _Step,
+    state: Mapping[str, Tensor],
+    trial: Trial,
+) -> str:
     with _Unfilled():
-        model: Any = config.combined(combiner)
+        model: Any = config.combined(combiner, **options)
     if unlike := _load(model, state):
         return f"its weights have other names than those of stock, e.g. {unlike[0]}"
     step = _step(config, model, trial.size)
