@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lossweave.errors import LossweaveError
-from lossweave.studies.compare.check import noise_of
+from lossweave.studies.compare.check import _repeats, noise_of
 from lossweave.studies.compare.cli import compare
 from lossweave.studies.ledger import append, read
 from lossweave.studies.ledger.identity import code_of_today, machine_of_today
@@ -82,6 +82,11 @@ def test_on_another_machine_the_spread_over_seeds_is_allowed(
     trainings.shift = 0.03
     with pytest.raises(LossweaveError, match="other scores"):
         _check(tmp_path, 4)
+
+
+def test_a_gpu_need_not_repeat_itself_to_the_last_digit() -> None:
+    card = replace(HERE, accelerator="A card")
+    assert _repeats(HERE, HERE) and not _repeats(card, card) and not _repeats(HERE, card)
 
 
 def test_a_repetition_by_other_code_is_a_result(trainings: _Trainings, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def compare(arguments: Sequence[str] | None = None) -> None:
         type=int,
         metavar="N",
         help="train N random rows of the ledger again (of one ledger always the same), and say "
-        "whether they agree: on the same kind of machine exactly, else within the spread over "
+        "whether they agree: on the same kind of CPU exactly, else within the spread over "
         "seeds; one by other code than the row's is added to the ledger",
     )
     add_rates(
