@@ -8,7 +8,7 @@ _base_ = ['../demo/_base_/faster-rcnn_efficientnet-lite0.py', '../demo/_base_/sc
 runner_type = 'lossweave.StagedRunner'
 
 model = dict(
-    backbone=dict(_base_.screen.backbone, channels_last=True),
+    backbone=_base_.screen.backbone,
     neck=_base_.screen.neck,
     rpn_head=_base_.screen.rpn_head,
     roi_head=dict(bbox_roi_extractor=_base_.screen.bbox_roi_extractor))

@@ -13,6 +13,7 @@ from lossweave.errors import LossweaveError, one_line, wrong_input
 from lossweave.host import configs as host_configs
 from lossweave.host.configs import check_declared
 from lossweave.host.paths import resolve_config
+from lossweave.mmdet.models.efficientnet_lite import refuse_rois_of_channels_last
 from lossweave.utils.fields import (
     COUNT,
     COUNT_OR_NONE,
@@ -162,6 +163,7 @@ def check_config(cfg: Config) -> None:
         LossweaveError: naming the field, its value and what is allowed.
     """
     check_declared(cfg, _DECLARED)
+    refuse_rois_of_channels_last(cfg.get("model") or {})
     schedulers = cfg.get("param_scheduler") or ()
     for at, one in enumerate(schedulers if isinstance(schedulers, (list, tuple)) else ()):
         check_declared({f"param_scheduler[{at}]": one}, _scheduler(f"param_scheduler[{at}]"))

@@ -20,6 +20,7 @@ from lossweave.combination.entries import LossEntries
 from lossweave.combination.penalty import ParameterPenalty, penalized, read_penalties
 from lossweave.combiners import GradientCombiner, build_combiner
 from lossweave.errors import LossweaveError
+from lossweave.mmdet.models.efficientnet_lite import refuse_rois_of_channels_last
 from lossweave.mmdet.models.ssd_head import SSDHead
 from lossweave.registry import MODELS
 from lossweave.utils.torch_compat import uncompiled
@@ -168,6 +169,7 @@ def CombinedLossDetector(
     combiner = build_combiner(combiner)  # what is wrong with it ends here
     penalties = read_penalties(penalty)
     catches = isinstance(combiner, GradientCombiner) and Boundary(combiner.boundary).needs_forward
+    refuse_rois_of_channels_last(kwargs)
     made = combined_class(base, True) if catches else combined_class(base)
     detector = made(**_able_to_predict(kwargs))
     rpn = bool(getattr(detector, "with_rpn", False))

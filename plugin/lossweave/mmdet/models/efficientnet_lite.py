@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmengine.model import BaseModule
 
 from lossweave.demo.efficientnet_lite import EfficientNetLite0 as _EfficientNetLite0
+from lossweave.errors import LossweaveError
 from lossweave.registry import MODELS
 
-__all__ = ["EfficientNetLite0"]
+__all__ = ["EfficientNetLite0", "refuse_rois_of_channels_last"]
 
 
 @MODELS.register_module()
@@ -25,9 +26,8 @@ class EfficientNetLite0(_EfficientNetLite0, BaseModule):
         out_indices: Levels to return, ascending, each 0 to 4 (strides 2 to 32).
         frozen_stages: -1 nothing, 0 the stem, n in 1..7 the stem and the first n stages.
         norm_eval: Keep every normalization layer on its stored statistics in training too.
-        channels_last: Compute with channels last in memory, which a CPU does faster. Not under
-            mmcv's RoIAlign, whose CPU operator reads any memory as channels first and gives
-            wrong values without a word.
+        channels_last: Compute with channels last in memory, which a CPU does faster. Refused
+            under mmcv's RoIAlign (:func:`refuse_rois_of_channels_last`).
         init_cfg: mmengine's initialization, in place of ``pretrained``.
 
     Raises:
@@ -68,3 +68,27 @@ class EfficientNetLite0(_EfficientNetLite0, BaseModule):
         super().init_weights()
         if first and self.pretrained:
             self.load_imagenet_weights()
+
+
+def refuse_rois_of_channels_last(model: Mapping[str, Any]) -> None:
+    """Refuse a detector of two stages whose backbone keeps channels last in memory.
+
+    mmcv's RoIAlign on a CPU reads any memory as channels first, and gives wrong values without a
+    word.
+
+    Args:
+        model: a config's.
+
+    Raises:
+        LossweaveError: it is such a one.
+
+    Example:
+        >>> refuse_rois_of_channels_last(dict(backbone=dict(channels_last=True), bbox_head=dict()))
+    """
+    backbone = model.get("backbone")
+    last = isinstance(backbone, Mapping) and backbone.get("channels_last")
+    if last and model.get("roi_head"):
+        raise LossweaveError(
+            "model.backbone: with channels_last=True mmcv's RoIAlign, which reads any memory as "
+            "channels first, gives model.roi_head wrong values; leave it out"
+        )

@@ -14,6 +14,7 @@ from mmengine.registry import MODELS, init_default_scope
 
 from lossweave.errors import LossweaveError
 from lossweave.mmdet.configs import type_name, with_exact_resume, with_safe_files
+from lossweave.mmdet.models.efficientnet_lite import refuse_rois_of_channels_last
 from lossweave.mmdet.staged.transforms import UNRECORDED
 from lossweave.staged.plan import OWN_KEYS, Plan
 from lossweave.staged.stages import PARTS, Schedule, Stage
@@ -100,6 +101,7 @@ def _parts(cfg: Config) -> list[str]:
     for part in ("backbone", "rpn_head", "roi_head"):
         if part not in parts:
             raise LossweaveError(f"training in stages needs a two-stage detector: no model.{part}")
+    refuse_rois_of_channels_last(model)
     return parts
 
 
