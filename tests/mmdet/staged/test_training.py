@@ -479,6 +479,8 @@ def test_transforms_that_cannot_be_followed_are_refused(make) -> None:
     ("name", "steps"),
     [
         ("faster-rcnn_demo", (400, 200, 400, 200)),
+        ("faster-rcnn_screen", (400, 200, 400, 200)),
+        ("faster-rcnn_bccd", (200, 100, 200, 100)),
         ("faster-rcnn_vgg16_voc07", (80_000, 40_000, 80_000, 40_000)),
         ("faster-rcnn_r50_fpn_coco", None),
     ],
