@@ -27,14 +27,14 @@ model = dict(
     roi_head=dict(
         bbox_roi_extractor=dict(finest_scale=20),
         bbox_head=dict(num_classes=3)))
-optim_wrapper = dict(optimizer=dict(lr=1e-3, fused=True))
+optim_wrapper = dict(optimizer=dict(fused=True))
 
-# The papers' budgets divided by 400, with 4 times their images a step.
+# The papers' budgets divided by 400, with 4 times their images a step; rates as in faster-rcnn_screen.py.
 schedule = dict(
     type='four_step',
-    rpn=dict(iterations=200, batch_size=4, drops=[150], warmup=20),
-    rcnn=dict(iterations=100, batch_size=8, drops=[75], warmup=10),
-    joint=dict(iterations=175, batch_size=8, drops=[125], warmup=17))
+    rpn=dict(iterations=200, batch_size=4, drops=[150], warmup=20, lr=5e-4),
+    rcnn=dict(iterations=100, batch_size=8, drops=[75], warmup=10, lr=5e-4),
+    joint=dict(iterations=175, batch_size=8, drops=[125], warmup=17, lr=1e-3))
 proposals = dict(max_per_img=100, min_bbox_size=4)
 evaluation = dict(split='test')
 default_hooks = dict(checkpoint=dict(interval=200))
