@@ -11,6 +11,7 @@ from lossweave.errors import LossweaveError
 from lossweave.staged.stages import Budget
 from lossweave.studies.alternating_vs_joint import study as study_module
 from lossweave.studies.alternating_vs_joint.findings import ALTERNATING, EQUAL, JOINT, Study
+from lossweave.studies.alternating_vs_joint.results import questions
 from lossweave.studies.alternating_vs_joint.study import joint_options, run_study
 from lossweave.studies.ledger.book import LedgerOptions
 from lossweave.studies.ledger.ledger import read
@@ -81,6 +82,34 @@ def test_a_study_goes_on_and_grows(
     with pytest.raises(LossweaveError, match="other settings"):
         run(2, "model.backbone.depth=18")
     assert "alternating" in capsys.readouterr().out
+
+
+def test_step_4_may_start_elsewhere_beside(trainings: list[list[str]], tmp_path: Path) -> None:
+    config = tmp_path / "four.py"
+    config.write_text(
+        "model = dict(type='FasterRCNN', backbone={'depth': 50}, rpn_head={}, roi_head={})\n"
+        "train_dataloader = dict(batch_size=2)\n"
+        "some = dict(iterations=9)\n"
+        "schedule = dict(type='four_step', rpn=some, rcnn=some, joint=some)\n"
+    )
+    trainings.append([])  # none is cut off
+    work = tmp_path / "work"
+    runs = run_study(Study(str(config), (0, 1), str(work), equal=False, step4=("matlab",)))
+    arm = "alternating step4=matlab"
+    assert [run.arm for run in runs] == [ALTERNATING, JOINT, arm] * 2
+    told = [words for words in trainings[1:] if "schedule.step4=matlab" in words]
+    assert [Path(words[3]).name for words in told] == [
+        "alternating_step4=matlab_seed0", "alternating_step4=matlab_seed1",
+    ]  # fmt: skip
+    text = (work / "alternating_vs_joint.md").read_text()
+    row = "(alternating, step 4 as matlab starts it) - (alternating)"
+    assert f"{row}: +0.000 ± 0.000 AP (no difference beyond the interval)." in text
+    remake([work / "ledger.jsonl"], tmp_path / "again")
+    assert (tmp_path / "again/alternating_vs_joint.md").read_text() == text
+    results = read(work / "ledger.jsonl").results
+    first, second = questions(results, "some")
+    assert "joint training" in first.asked and "step 4 start" in second.asked
+    assert "that it ends elsewhere is not shown" in second.answer
 
 
 def test_wrong_input(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated
 
-from lossweave.studies.alternating_vs_joint.findings import Study
+from lossweave.studies.alternating_vs_joint.findings import STEP4, Study
 from lossweave.studies.alternating_vs_joint.study import run_study
 from lossweave.studies.options import (
     add_ledger,
@@ -49,6 +49,8 @@ examples:
   python tools/alternating_vs_joint.py configs/mmdet/alternating/faster-rcnn_screen.py \\
       --lengths 0.5 1 2 --no-equal --work-dir work_dirs/lengths
       the papers' budgets divided by 400, by 200 and by 100
+  python tools/alternating_vs_joint.py CONFIG --no-equal --step4 matlab
+      and where the second detector begins: afresh, or where the first one ended
   python tools/alternating_vs_joint.py CONFIG --seeds 1 --no-equal --work-dir work_dirs/look \\
       --cfg-options schedule.rpn.iterations=20 schedule.rcnn.iterations=10 \\
       schedule.joint.iterations=9
@@ -83,6 +85,15 @@ def alternating_vs_joint(arguments: Sequence[str] | None = None) -> None:
         help="multiples of the config's budgets, the shortest first (1); iterations, drops and "
         "warm-ups are multiplied, and the report says how the gap changes over them",
     )
+    parser.add_argument(
+        "--step4",
+        nargs="+",
+        choices=STEP4,
+        default=[],
+        help="train the four steps once more, where the RoI head of step 4 goes on from all of "
+        "step 2 instead of beginning its predictors afresh (matlab), or from step 3 and step 2 "
+        "merged (mx-rcnn; the same where backbone and neck are shared)",
+    )
     add_processes(parser, Study.work_dir)
     add_ledger(parser)
     args = parser.parse_args(arguments)
@@ -91,6 +102,7 @@ def alternating_vs_joint(arguments: Sequence[str] | None = None) -> None:
         Study(
             equal=not args.no_equal,
             lengths=tuple(args.lengths),
+            step4=tuple(dict.fromkeys(args.step4)),
             ledger=ledger_of(args),
             **trainings_of(args, "alternating_vs_joint", arguments),
         )

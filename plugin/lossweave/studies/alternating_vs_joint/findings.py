@@ -15,15 +15,21 @@ __all__ = [
     "JOINT",
     "PAPER_PASSES",
     "RECORD_RATIOS",
+    "STEP4",
     "UNDERTRAINED",
     "Findings",
     "Run",
     "Study",
     "find",
     "pairs",
+    "step4_of",
+    "variant",
 ]
 
 ALTERNATING, JOINT, EQUAL = "alternating", "joint", "joint-equal"
+#: Where else the RoI head of step 4 may start (:func:`lossweave.staged.four_step.four_step`).
+STEP4 = ("matlab", "mx-rcnn")
+_VARIANT = f"{ALTERNATING} step4="
 #: Image passes of py-faster-rcnn's schedules, alternating / joint: 320k / 140k.
 PAPER_PASSES = 320 / 140
 #: Training time, alternating / joint, the smallest and the largest on record: R50-C4 and
@@ -48,6 +54,7 @@ class Study:
         command: the command that asked for it, for the report.
         ledger: where results are, and what of them counts.
         lengths: multiples of the config's budgets, each of which is trained.
+        step4: of :data:`STEP4`, trained beside the config's own.
     """
 
     config: str
@@ -59,6 +66,22 @@ class Study:
     command: str = "python tools/alternating_vs_joint.py"
     ledger: LedgerOptions = field(default_factory=LedgerOptions)
     lengths: tuple[float, ...] = (1.0,)
+    step4: tuple[str, ...] = ()
+
+
+def variant(step4: str) -> str:
+    """The arm of an alternating training whose step 4 starts elsewhere.
+
+    Example:
+        >>> variant("matlab"), step4_of(variant("matlab")), step4_of("joint")
+        ('alternating step4=matlab', 'matlab', None)
+    """
+    return _VARIANT + step4
+
+
+def step4_of(arm: str) -> str | None:
+    """Where step 4 of such an arm starts; None for other arms."""
+    return arm.removeprefix(_VARIANT) if arm.startswith(_VARIANT) else None
 
 
 @dataclass(frozen=True)
@@ -66,7 +89,7 @@ class Run:
     """One finished training.
 
     Args:
-        arm: 'alternating', 'joint' or 'joint-equal'.
+        arm: 'alternating', 'joint', 'joint-equal', or a :func:`variant`.
         seed: its seed.
         record: what it measured.
         start: a checksum of the initial weights; None where they are not kept.
@@ -155,7 +178,8 @@ def find(runs: Sequence[Run]) -> Findings:
         arms.setdefault(run.arm, {}).setdefault(run.seed, run)
     if ALTERNATING not in arms:
         raise LossweaveError("the study lacks the results of alternating training")
-    four, joints = arms[ALTERNATING], {a: r for a, r in arms.items() if a != ALTERNATING}
+    four, joints = arms[ALTERNATING], {a: r for a, r in arms.items() if a in (JOINT, EQUAL)}
+    variants = {arm: found for arm, found in arms.items() if step4_of(arm) is not None}
     any_four = next(iter(four.values())).record
     names = [stage.name for stage in any_four.stages]
     detectors = [name for name in names if name.startswith("rcnn")]
@@ -170,7 +194,7 @@ def find(runs: Sequence[Run]) -> Findings:
                for name in names},
         joint_recall={arm: {m: _over(found, _final(m)) for m in _RECALLS}
                       for arm, found in joints.items()},
-        differences=_differences(four, joints, step2, several=len(detectors) > 1),
+        differences=_differences(four, joints, variants, step2, several=len(detectors) > 1),
         recall={m: _paired(four, partial(_staged(rpns[1]), metric=m),
                            four, partial(_staged(rpns[0]), metric=m))
                 for m in _RECALLS} if len(rpns) > 1 else {},
@@ -243,7 +267,11 @@ def pairs(a: dict[int, Run], b: dict[int, Run]) -> list[int]:
 
 
 def _differences(
-    four: dict[int, Run], joints: dict[str, dict[int, Run]], step2: _Read, several: bool
+    four: dict[int, Run],
+    joints: dict[str, dict[int, Run]],
+    variants: dict[str, dict[int, Run]],
+    step2: _Read,
+    several: bool,
 ) -> dict[str, dict[str, Spread]]:
     found = {}
     metrics = ("AP", "AP50")
@@ -261,6 +289,10 @@ def _differences(
     if len(joints) > 1:
         found[f"{EQUAL} - {JOINT}"] = {
             m: _paired(joints[EQUAL], _final(m), joints[JOINT], _final(m)) for m in metrics
+        }
+    for arm, runs in variants.items():
+        found[f"{arm} - {ALTERNATING}"] = {
+            m: _paired(runs, _final(m), four, _final(m)) for m in metrics
         }
     return found
 

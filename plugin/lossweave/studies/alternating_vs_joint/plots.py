@@ -13,6 +13,7 @@ from lossweave.studies.alternating_vs_joint.findings import (
     RECORD_RATIOS,
     Run,
     pairs,
+    step4_of,
 )
 from lossweave.studies.alternating_vs_joint.lengths import Lengths
 from lossweave.studies.report.paired import differences, spread
@@ -186,6 +187,12 @@ def ap_differences(runs: Sequence[Run]) -> dict[str, dict[int, float]]:
                 rows[f"after step 2 - {name}"] = differences(step2, ends)
     if step2:
         rows["after step 4 - after step 2"] = differences(final[ALTERNATING], step2)
+    for arm in dict.fromkeys(run.arm for run in runs):
+        if (step4 := step4_of(arm)) is not None:
+            ends = {run.seed: run.final["AP"] for run in runs if run.arm == arm}
+            shared = pairs(four, {run.seed: run for run in runs if run.arm == arm})
+            own = {seed: final[ALTERNATING][seed] for seed in shared}
+            rows[f"step 4 as {step4} - as the config"] = differences(ends, own)
     return {name: values for name, values in rows.items() if values}
 
 

@@ -15,6 +15,7 @@ from lossweave.studies.alternating_vs_joint.findings import (
     Findings,
     Run,
     Study,
+    step4_of,
 )
 from lossweave.studies.alternating_vs_joint.plots import plot_differences, plot_stages
 from lossweave.studies.ledger.facts import places_text
@@ -31,6 +32,13 @@ _NAMES = {
     EQUAL: "joint, equal compute",
 }
 _MIB = 2**20
+
+
+def _name(arm: str) -> str:
+    step4 = step4_of(arm)
+    return _NAMES[arm] if step4 is None else f"alternating, step 4 as {step4} starts it"
+
+
 _START = {
     True: "Within a seed all trainings share data and initial weights (by their checksum).",
     False: "**The initial weights of a seed's trainings differ**, so they are not paired.",
@@ -70,7 +78,7 @@ def final_table(found: Findings) -> tuple[list[str], list[list[str]]]:
         ap, ap50, seconds = metrics["AP"], metrics["AP50"], found.seconds[arm]
         rows.append(
             [
-                _NAMES[arm],
+                _name(arm),
                 str(ap.count),
                 *(number(x) for x in (ap.mean, ap.sd, ap50.mean, ap50.sd)),
                 *(number(x / 60, 1) for x in (seconds.mean, seconds.sd)),
@@ -93,7 +101,12 @@ def verdict(found: Findings) -> str:
     if ratio is not None:
         parts.append(f"Time, alternating / joint: {_ratio(ratio)}.")
     parts += [
-        f"**undertrained**: {_NAMES[arm]} ended below AP50 {UNDERTRAINED} "
+        f"{_named(name)}: {metrics['AP'].text()} AP ({_reading(metrics['AP'])})."
+        for name, metrics in found.differences.items()
+        if step4_of(name.partition(" - ")[0]) is not None
+    ]
+    parts += [
+        f"**undertrained**: {_name(arm)} ended below AP50 {UNDERTRAINED} "
         f"(seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}), so its "
         "differences are those of a training cut short."
         for arm, seeds in found.undertrained.items()
@@ -142,7 +155,7 @@ def study_markdown(
 
 def places_of(runs: Sequence[Run]) -> list[str]:
     """What was trained where, if that is more than one place."""
-    text = places_text((run.place, f"{_NAMES[run.arm]}, seed {run.seed}") for run in runs)
+    text = places_text((run.place, f"{_name(run.arm)}, seed {run.seed}") for run in runs)
     if not text:
         return []
     return [
@@ -178,8 +191,8 @@ def _seed_table(runs: Sequence[Run]) -> str:
     names = [s.name for s in four[0].record.stages if "AP" in s.metrics]
     arms = list(dict.fromkeys(run.arm for run in runs if run.arm != ALTERNATING))
     header = ["seed", *(f"{m} after {n}" for n in names for m in ("AP", "AP50"))]
-    header += [f"{m} {_NAMES[arm]}" for arm in arms for m in ("AP", "AP50")]
-    header += [f"minutes, {_NAMES[arm]}" for arm in (ALTERNATING, *arms)]
+    header += [f"{m} {_name(arm)}" for arm in arms for m in ("AP", "AP50")]
+    header += [f"minutes, {_name(arm)}" for arm in (ALTERNATING, *arms)]
     rows = []
     for run in sorted(four, key=lambda run: run.seed):
         stages = {stage.name: stage.metrics for stage in run.record.stages}
@@ -219,7 +232,7 @@ def _recall(found: Findings) -> str:
         rows.append(["after - before, 95 %", *(found.recall[m].text() for m in metrics)])
     for arm, values in found.joint_recall.items():
         if any(values[m].count for m in metrics):
-            rows.append([_NAMES[arm], *(_with_sd(values[m]) for m in metrics)])
+            rows.append([_name(arm), *(_with_sd(values[m]) for m in metrics)])
     return markdown_table(["RPN", *metrics], rows) if metrics else "No recall was recorded."
 
 
@@ -227,7 +240,7 @@ def _costs(study: Study, found: Findings) -> str:
     header = ["training", "stage", "minutes", "sd", "proposals", "evaluation", "s / iteration"]
     rows = [
         [
-            _NAMES[arm],
+            _name(arm),
             f"`{name}`",
             number(costs["training"].mean / 60, 2),
             number(costs["training"].sd / 60, 2),
@@ -291,7 +304,10 @@ def _named(name: str) -> str:
     for arm in (EQUAL, JOINT):  # the longer name first
         for sign in ("- ", "/ "):
             if name.endswith(sign + arm):
-                name = name[: -len(arm)] + f"({_NAMES[arm]})"
+                name = name[: -len(arm)] + f"({_name(arm)})"
+    first, _, second = name.partition(" - ")
+    if step4_of(first) is not None:
+        return f"({_name(first)}) - ({_name(second)})"
     return name.replace(f"{EQUAL} -", f"({_NAMES[EQUAL]}) -")
 
 

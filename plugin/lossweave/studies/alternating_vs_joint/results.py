@@ -6,7 +6,15 @@ from typing import Any
 
 from lossweave.staged.record import TrainingRecord
 from lossweave.studies.alternating_vs_joint.configs import StagedConfig
-from lossweave.studies.alternating_vs_joint.findings import EQUAL, JOINT, Run, Study, find
+from lossweave.studies.alternating_vs_joint.findings import (
+    EQUAL,
+    JOINT,
+    Findings,
+    Run,
+    Study,
+    find,
+    step4_of,
+)
 from lossweave.studies.alternating_vs_joint.lengths import find_lengths
 from lossweave.studies.alternating_vs_joint.lengths_report import lengths_verdict, write_lengths
 from lossweave.studies.alternating_vs_joint.report import write_study
@@ -36,6 +44,7 @@ _ENDS = {
     -1: "They end below it",
     0: "That they end apart is not shown",
 }
+_STARTS = {1: "it ends above", -1: "it ends below", 0: "that it ends elsewhere is not shown"}
 
 
 def wanted(
@@ -112,6 +121,7 @@ def study_of(results: Sequence[Result], work_dir: str) -> Study:
         jobs=max(result.details["jobs"] for result in results),
         options=results[0].options,
         equal=any(result.method == EQUAL for result in results),
+        step4=tuple(dict.fromkeys(s for r in results if (s := step4_of(r.method)) is not None)),
         command=facts_of(results)["command"],
     )
 
@@ -174,7 +184,19 @@ def questions(results: Sequence[Result], name: str) -> list[Question]:
         f"{gap.text()} AP",
         results,
     )
-    return [row]
+    return [row, *_step4_rows(found, name, results)]
+
+
+def _step4_rows(found: Findings, name: str, results: Sequence[Result]) -> list[Question]:
+    rows = []
+    for pair, metrics in found.differences.items():
+        if (step4 := step4_of(pair.partition(" - ")[0])) is None:
+            continue
+        gap = metrics["AP"]
+        answer = f"As {step4} starts it: {_STARTS[gap.sign if gap.count > 1 else 0]}."
+        asked = "Does it matter where the RoI head of step 4 starts?"
+        rows.append(question_of(asked, name, STUDY, answer, f"{gap.text()} AP", results))
+    return rows
 
 
 def _by_length(results: Sequence[Result]) -> list[list[Run]]:

@@ -25,6 +25,7 @@ from lossweave.studies.alternating_vs_joint.findings import (
     JOINT,
     Run,
     Study,
+    variant,
 )
 from lossweave.studies.alternating_vs_joint.lengths import (
     budget_options,
@@ -123,7 +124,7 @@ def _asked(study: Study, read: StagedConfig) -> list[_Training]:
                 seed=seed,
                 options=(*options, *plans[arm]),
                 budget=length_budget(read, length),
-                folder=Path(study.work_dir) / f"{arm}{mark}_seed{seed}",
+                folder=Path(study.work_dir) / f"{arm.replace(' ', '_')}{mark}_seed{seed}",
             )
             for seed in study.seeds
             for arm in plans
@@ -144,6 +145,8 @@ def _plans(study: Study, read: StagedConfig) -> dict[str, tuple[str, ...]]:
     if study.equal:
         more = joint_options(images, joint.budget, batch)
         plans[EQUAL] = ("schedule.type=joint", *more)
+    for step4 in study.step4:
+        plans[variant(step4)] = (f"schedule.step4={step4}",)
     return plans
 
 
