@@ -15,6 +15,7 @@ from lossweave.studies.compare.evidence import (
     write_evidence,
 )
 from lossweave.studies.compare.findings import find
+from lossweave.studies.compare.over_tiers import over_tiers
 from lossweave.studies.compare.tiers import Tier
 from lossweave.studies.runs.method import Method, Score
 
@@ -51,9 +52,18 @@ def test_a_row_a_method() -> None:
     *rows, _, said = table.splitlines()[2:]
     methods = [line.split("`")[1] for line in rows]
     assert methods == ["Sum", "Sum weights=[1,2]", "DWA"]  # two tiers have the first two
-    assert _cells(table, "`DWA`")[1:] == ["**+0.030 ± 0.001**", ""]
-    assert _cells(table, "`Sum weights=[1,2]`")[1:] == ["the tuned sum", "the tuned sum"]
+    assert _cells(table, "`DWA`")[1:] == ["**+0.030 ± 0.001**", "", ""]
+    assert _cells(table, "`Sum weights=[1,2]`")[1:] == ["the tuned sum", "the tuned sum", ""]
     assert said.endswith("its tuned sum: `Sum` (2 tiers), `Sum weights=[1,2]` (2 tiers).")
+
+
+def test_a_method_over_three_tiers() -> None:
+    low = [replace(s, test=s.test - 0.03) if s.method == "Sum" else s for s in plain_scores()]
+    tiers = [SMALL, LARGE, _compared("low", low)]
+    errors = [tier.error("Sum") for tier in tiers]
+    mean, half = over_tiers([0.1, 0.1, 0.07], errors)
+    assert _cells(methods_table(tiers, "."), "`Sum`")[-1] == f"{mean:+.3f} ± {half:.3f}"
+    assert errors[0] == pytest.approx(SMALL.found.many.sd / 3**0.5)
 
 
 def test_what_a_tier_shows_to_be_below_is_not_among_the_others() -> None:

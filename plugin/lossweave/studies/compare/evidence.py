@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from scipy import stats
+
 from lossweave.studies.compare.findings import ComparisonFindings
+from lossweave.studies.compare.over_tiers import ENOUGH, over_tiers
 from lossweave.studies.compare.tiers import Tier
 from lossweave.studies.report.blocks import write_block
 from lossweave.studies.report.tables import markdown_table, number
@@ -47,6 +50,11 @@ class Compared:
     def below(self) -> list[str]:
         """The others below the tuned sum after the correction."""
         return [method for method in self.found.told(-1) if method in self.others]
+
+    def error(self, method: str) -> float:
+        """The standard error of a method's mean difference."""
+        many = self.found.many
+        return float(many.half_widths[method] / stats.t.ppf(0.975, many.df))
 
     def beside(self, method: str) -> str:
         """A method minus the tuned sum, in bold where that holds after the correction."""
@@ -89,8 +97,9 @@ def tiers_table(compared: Sequence[Compared], root: str) -> str:
 def methods_table(compared: Sequence[Compared], root: str) -> str:
     """A row a method, a column a tier: the method minus the tier's tuned sum.
 
-    Methods that several tiers have come first, then those with the larger mean difference. Below
-    the table stands which of several tiers' methods no tier shows to be below its tuned sum.
+    Methods that several tiers have come first, then those with the larger mean difference. The
+    last column is their difference over all tiers in which they are not the tuned sum themselves.
+    Below the table stands which of several tiers' methods no tier shows to be below its tuned sum.
 
     Args:
         compared: the tiers.
@@ -108,14 +117,27 @@ def methods_table(compared: Sequence[Compared], root: str) -> str:
         return -len(found), -sum(found) / len(found), method
 
     methods = sorted(places, key=order)
-    lines = [[f"`{method}`", *(one.beside(method) for one in compared)] for method in methods]
+    lines = [
+        [f"`{method}`", *(one.beside(method) for one in compared), _over(compared, method)]
+        for method in methods
+    ]
     never = [
         f"`{method}` ({len(places[method])} tiers)"
         for method in methods
         if len(places[method]) > 1 and not any(method in one.below for one in compared)
     ]
     said = f"In two tiers or more, and in none shown to be below its tuned sum: {', '.join(never)}."
-    return markdown_table(header, lines) + (f"\n\n{said}" if never else "")
+    table = markdown_table([*header, "over the tiers"], lines)
+    return table + (f"\n\n{said}" if never else "")
+
+
+def _over(compared: Sequence[Compared], method: str) -> str:
+    having = [one for one in compared if method in one.others]
+    if len(having) < ENOUGH:
+        return ""
+    errors = [one.error(method) for one in having]
+    mean, half = over_tiers([one.others[method] for one in having], errors)
+    return f"{mean:+.3f} ± {half:.3f}"
 
 
 def write_evidence(
