@@ -80,7 +80,7 @@ def _further(
     Seed after seed, so that whatever is finished covers all methods.
     """
     scores = [score_of(result) for result in sweep]
-    best = max(scores, key=lambda score: score.val)
+    best = max(scores, key=lambda score: (score.val, -(score.rate or 0.0)))  # as of one method
     chosen = {method.label: best.rate for method in comparison.methods} | best_rates(scores)
     done = {(score.method, score.seed) for score in scores}
     every = product(comparison.seeds, comparison.methods)
