@@ -150,6 +150,15 @@ def test_a_plan_trains_nothing(
     assert "lacking: DWA, seed 1, lr 0.001 (about 1.0 minutes)" in out and "then" not in out
 
 
+def test_of_equal_rates_the_others_have_the_sums(
+    trained: list[Trial], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The trainings here all end alike; the larger rate is tried first."""
+    _run(tmp_path, "Sum", "--rates", "2e-3", "1e-3", "--seeds", "0")
+    _run(tmp_path, "Sum", "DWA", "--plan", "--rates", "2e-3", "1e-3", "--rates-for", "sums")
+    assert "the rates that these choose: Sum 0.001, DWA 0.001" in capsys.readouterr().out
+
+
 def test_here_trains_what_another_place_did(trained: list[Trial], tmp_path: Path) -> None:
     _run(tmp_path, "Sum")  # of a machine that its score does not name
     _run(tmp_path, "Sum")
