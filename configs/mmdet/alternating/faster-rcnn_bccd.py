@@ -29,7 +29,8 @@ model = dict(
         bbox_head=dict(num_classes=3)))
 optim_wrapper = dict(optimizer=dict(fused=True))
 
-# The papers' budgets divided by 400, with 4 times their images a step; rates as in faster-rcnn_screen.py.
+# The papers' budgets divided by 400, with 4 times their images a step; rates as in
+# faster-rcnn_screen.py.
 schedule = dict(
     type='four_step',
     rpn=dict(iterations=200, batch_size=4, drops=[150], warmup=20, lr=5e-4),

@@ -20,8 +20,8 @@ test_evaluator = _base_.screen.test_evaluator
 optim_wrapper = _base_.screen.optim_wrapper
 
 # The budgets of faster-rcnn_demo.py, the papers' divided by 200 with 4 times the images a step;
-# --lengths multiplies iterations, drops and warm-up: 0.5 is the papers' / 400, 4 is / 50. Each way has
-# the rate at which it is best on val with seed 0, of 2e-3, 1e-3 and 5e-4.
+# --lengths multiplies iterations, drops and warm-up: 0.5 is the papers' / 400, 4 is / 50. Each way
+# has the rate at which it is best on val with seed 0, of 2e-3, 1e-3 and 5e-4.
 schedule = dict(
     type='four_step',
     rpn=dict(iterations=400, batch_size=4, drops=[300], warmup=40, lr=5e-4),
