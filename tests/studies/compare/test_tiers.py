@@ -66,6 +66,12 @@ def test_of_many_pairs_of_tiers_one_may_seem_to_hold_by_chance() -> None:
     assert three[0].p < three[0].corrected < 0.05
 
 
+def test_methods_that_are_equal_have_the_order_of_their_names() -> None:
+    """In one process a set has one order; 8 equal names are in it as sorted once in 40320 times."""
+    (ranks,) = ranks_of([_tier("even", *(0.5,) * 8), SMALL])
+    assert ranks.methods == tuple(sorted(METHODS))
+
+
 def test_a_tier_that_has_all_methods_alike_says_no_probability() -> None:
     (ranks,) = ranks_of([SMALL, _tier("even", *(0.5,) * 8)])
     assert "| small, even | 8 | +nan | +nan to +nan | - | - |" in tiers_text([SMALL], [ranks])

@@ -135,7 +135,8 @@ def ranks_of(tiers: Sequence[Tier]) -> list[Ranks]:
     """
     found = []
     for one, other in combinations(tiers, 2):
-        shared = sorted(set(one.scores) & set(other.scores), key=lambda m: -one.scores[m])
+        # Of equal ones by name: a set has another order in every process.
+        shared = sorted(set(one.scores) & set(other.scores), key=lambda m: (-one.scores[m], m))
         if one.setting == other.setting or len(shared) < _ENOUGH:
             continue
         a, b = (np.array([tier.scores[m] for m in shared]) for tier in (one, other))
