@@ -24,6 +24,17 @@ def test_equal_compute_keeps_the_proportions() -> None:
     assert joint_options(1000, Budget(100), 8) == ["schedule.joint.iterations=125"]
 
 
+def _config(folder: Path) -> Path:
+    config = folder / "four.py"
+    config.write_text(
+        "model = dict(type='FasterRCNN', backbone={'depth': 50}, rpn_head={}, roi_head={})\n"
+        "train_dataloader = dict(batch_size=2)\n"
+        "some = dict(iterations=9)\n"
+        "schedule = dict(type='four_step', rpn=some, rcnn=some, joint=some)\n"
+    )
+    return config
+
+
 @pytest.fixture
 def trainings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
     """The calls of a study whose trainings write records at once; the first try is cut off."""
@@ -47,13 +58,7 @@ def trainings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]
 def test_a_study_goes_on_and_grows(
     trainings: list[list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = tmp_path / "four.py"
-    config.write_text(
-        "train_dataloader = dict(batch_size=2)\n"
-        "model = dict(type='FasterRCNN', backbone={'depth': 50}, rpn_head={}, roi_head={})\n"
-        "some = dict(iterations=9)\n"
-        "schedule = dict(type='four_step', rpn=some, rcnn=some, joint=some)\n"
-    )
+    config = _config(tmp_path)
 
     def run(seeds: int, *options: str) -> None:
         study = Study(
@@ -85,13 +90,7 @@ def test_a_study_goes_on_and_grows(
 
 
 def test_step_4_may_start_elsewhere_beside(trainings: list[list[str]], tmp_path: Path) -> None:
-    config = tmp_path / "four.py"
-    config.write_text(
-        "model = dict(type='FasterRCNN', backbone={'depth': 50}, rpn_head={}, roi_head={})\n"
-        "train_dataloader = dict(batch_size=2)\n"
-        "some = dict(iterations=9)\n"
-        "schedule = dict(type='four_step', rpn=some, rcnn=some, joint=some)\n"
-    )
+    config = _config(tmp_path)
     trainings.append([])  # none is cut off
     work = tmp_path / "work"
     runs = run_study(Study(str(config), (0, 1), str(work), equal=False, step4=("matlab",)))
@@ -125,13 +124,7 @@ def test_wrong_input(tmp_path: Path) -> None:
 
 
 def test_the_ledger_alone_makes_the_report(trainings: list[list[str]], tmp_path: Path) -> None:
-    config = tmp_path / "four.py"
-    config.write_text(
-        "model = dict(type='FasterRCNN', backbone={'depth': 50}, rpn_head={}, roi_head={})\n"
-        "train_dataloader = dict(batch_size=2)\n"
-        "some = dict(iterations=9)\n"
-        "schedule = dict(type='four_step', rpn=some, rcnn=some, joint=some)\n"
-    )
+    config = _config(tmp_path)
     trainings.append([])  # none is cut off
     work = tmp_path / "work"
     study = Study(str(config), (0, 1), str(work))

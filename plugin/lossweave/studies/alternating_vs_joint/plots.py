@@ -1,6 +1,6 @@
 """The stages on a time axis with AP and recall, and the differences in AP."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +166,8 @@ def _over_lengths(panel: Any, places: Sequence[int], values: Sequence[Sequence[f
 
 def ap_differences(runs: Sequence[Run]) -> dict[str, dict[int, float]]:
     """Per seed, AP of the alternating training's end and of its step 2 minus the others'."""
-    arms = _by_arm(runs)
+    variants = {run.arm: step4 for run in runs if (step4 := step4_of(run.arm)) is not None}
+    arms = _by_arm(runs, [*_ROWS, *variants])
     four = arms[ALTERNATING]
     final = {
         arm: {seed: run.final["AP"] for seed, run in found.items() if "AP" in run.final}
@@ -177,28 +178,27 @@ def ap_differences(runs: Sequence[Run]) -> dict[str, dict[int, float]]:
         scored = [s.metrics["AP"] for s in run.record.stages if "AP" in s.metrics]
         if len(scored) > 1:
             step2[seed] = scored[0]
+
+    def ends(arm: str) -> dict[int, float]:
+        return {seed: final[arm][seed] for seed in pairs(four, arms[arm]) if seed in final[arm]}
+
     rows = {}
     for arm in (JOINT, EQUAL):
         if arm in final:
             name = _ROWS[arm].replace("\n", " ")
-            ends = {seed: final[arm][seed] for seed in pairs(four, arms[arm]) if seed in final[arm]}
-            rows[f"alternating - {name}"] = differences(final[ALTERNATING], ends)
+            rows[f"alternating - {name}"] = differences(final[ALTERNATING], ends(arm))
             if step2:
-                rows[f"after step 2 - {name}"] = differences(step2, ends)
+                rows[f"after step 2 - {name}"] = differences(step2, ends(arm))
     if step2:
         rows["after step 4 - after step 2"] = differences(final[ALTERNATING], step2)
-    for arm in dict.fromkeys(run.arm for run in runs):
-        if (step4 := step4_of(arm)) is not None:
-            ends = {run.seed: run.final["AP"] for run in runs if run.arm == arm}
-            shared = pairs(four, {run.seed: run for run in runs if run.arm == arm})
-            own = {seed: final[ALTERNATING][seed] for seed in shared}
-            rows[f"step 4 as {step4} - as the config"] = differences(ends, own)
+    for arm, step4 in variants.items():
+        rows[f"step 4 as {step4} - as the config"] = differences(ends(arm), final[ALTERNATING])
     return {name: values for name, values in rows.items() if values}
 
 
-def _by_arm(runs: Sequence[Run]) -> dict[str, dict[int, Run]]:
+def _by_arm(runs: Sequence[Run], names: Iterable[str] = _ROWS) -> dict[str, dict[int, Run]]:
     arms: dict[str, dict[int, Run]] = {}
-    for arm in (ALTERNATING, JOINT, EQUAL):
+    for arm in names:
         for run in runs:
             if run.arm == arm:
                 arms.setdefault(arm, {}).setdefault(run.seed, run)

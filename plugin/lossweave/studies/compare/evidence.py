@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import sqrt
 from pathlib import Path
 from statistics import median
-
-from scipy import stats
 
 from lossweave.studies.compare.findings import ComparisonFindings
 from lossweave.studies.compare.over_tiers import ENOUGH, over_tiers
@@ -53,8 +52,7 @@ class Compared:
 
     def error(self, method: str) -> float:
         """The standard error of a method's mean difference."""
-        many = self.found.many
-        return float(many.half_widths[method] / stats.t.ppf(0.975, many.df))
+        return self.found.many.sd / sqrt(len(self.found.differences[method]))
 
     def beside(self, method: str) -> str:
         """A method minus the tuned sum, in bold where that holds after the correction."""

@@ -14,6 +14,7 @@ from scipy import stats
 from lossweave.studies.compare.findings import ComparisonFindings
 from lossweave.studies.compare.report import together_text
 from lossweave.studies.ledger.result import Result
+from lossweave.studies.report.many import holm
 from lossweave.studies.report.plots import COLORS
 from lossweave.studies.report.tables import markdown_table, probability
 from lossweave.studies.runs.method import RATE
@@ -148,18 +149,8 @@ def ranks_of(tiers: Sequence[Tier]) -> list[Ranks]:
         found.append(
             Ranks((one, other), tuple(shared), float(tau), float(low), float(high), float(p))
         )
-    return _corrected(found)
-
-
-def _corrected(found: Sequence[Ranks]) -> list[Ranks]:
-    from statsmodels.stats.multitest import multipletests
-
-    told = [ranks.p for ranks in found if not isnan(ranks.p)]
-    after = iter(multipletests(told, method="holm")[1] if told else ())
-    return [
-        ranks if isnan(ranks.p) else replace(ranks, corrected=float(next(after)))
-        for ranks in found
-    ]
+    corrected = holm({at: ranks.p for at, ranks in enumerate(found)})
+    return [replace(ranks, corrected=corrected[at]) for at, ranks in enumerate(found)]
 
 
 def write_tiers(tiers: Sequence[Tier], folder: str | Path) -> bool:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite, isnan, nan, sqrt
+from typing import TypeVar
 
 import numpy as np
 from scipy import stats
 
-__all__ = ["Many", "against_one", "pooled_sd", "smallest_effect"]
+__all__ = ["Many", "against_one", "holm", "pooled_sd", "smallest_effect"]
+
+_Test = TypeVar("_Test", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ def against_one(differences: Mapping[str, Sequence[float]]) -> Many:
         raw[method] = _p(float(np.mean(found)), error, df) if found else nan
     counts = [len(found) for found in differences.values() if found]
     pairs = int(np.median(counts)) if counts else 0
-    return Many(sd, df, half, _holm(raw), pairs)
+    return Many(sd, df, half, holm(raw), pairs)
 
 
 def pooled_sd(groups: Sequence[Sequence[float]]) -> tuple[float, int]:
@@ -97,14 +100,23 @@ def _p(mean: float, error: float, df: int) -> float:
     return float(2 * stats.t.sf(abs(mean) / error, df))
 
 
-def _holm(raw: Mapping[str, float]) -> dict[str, float]:
+def holm(raw: Mapping[_Test, float]) -> dict[_Test, float]:
+    """Probabilities, corrected for their number after Holm; nan, where nothing was tested, stays.
+
+    Args:
+        raw: by test.
+
+    Example:
+        >>> holm({"a": 0.01, "b": 0.04, "c": float("nan")})
+        {'a': 0.02, 'b': 0.04, 'c': nan}
+    """
     from statsmodels.stats.multitest import multipletests
 
-    tested = [method for method, p in raw.items() if not isnan(p)]
+    tested = [test for test, p in raw.items() if not isnan(p)]
     if not tested:
         return dict(raw)
-    corrected = multipletests([raw[method] for method in tested], method="holm")[1]
-    return {**raw, **{m: float(p) for m, p in zip(tested, corrected, strict=True)}}
+    corrected = multipletests([raw[test] for test in tested], method="holm")[1]
+    return {**raw, **{test: float(p) for test, p in zip(tested, corrected, strict=True)}}
 
 
 def smallest_effect(sd: float, pairs: int, methods: int, df: int, power: float = 0.8) -> float:
